@@ -1,0 +1,134 @@
+//! `hookgate.toml`: read once into checked types; after that nobody checks again. One file per table.
+//!
+//! Everything that is wrong is found in one run and named with file, line, column and advice. Unknown keys are refused, and so is a
+//! setting that would do nothing. Checks that need more than the file (does the guest export what its route needs?) belong to the
+//! floors above and use the same [`Problem`].
+
+mod guest;
+mod kafka;
+mod key;
+mod listener;
+mod mqtt;
+mod problem;
+mod reader;
+mod route;
+mod template;
+
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use self::reader::{Reader, Table};
+pub use self::{
+    guest::{Grant, Guest, Limits},
+    kafka::{Bootstrap, Kafka},
+    key::{Key, KeyKind},
+    listener::Listener,
+    mqtt::{DeniedPublish, Mqtt},
+    problem::{Place, Placed, Problem, nearest},
+    route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
+    template::{Field, Part, Template, TemplateError},
+};
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[node]`: this process's name in records and logs.
+    pub node: String,
+    /// `[[listener]]`
+    pub listeners: Vec<Listener>,
+    /// `[mqtt]`
+    pub mqtt: Mqtt,
+    /// `[kafka]`
+    pub kafka: Kafka,
+    /// `[[key]]`
+    pub keys: Vec<Key>,
+    /// `[[guest]]`
+    pub guests: Vec<Guest>,
+    /// `[[route]]`, in order.
+    pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every problem of the file, in the order of their places.
+    pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+        let (config, problems) = Self::inspect(file)?;
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Reads a file as far as it can be read, with every problem found, so that further checks can look at the rest.
+    ///
+    /// # Errors
+    /// The file cannot be read at all.
+    pub fn inspect(file: &Path) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let place = Place { file: Arc::new(file.to_owned()), line: 1, column: 1 };
+        let bytes = std::fs::read(file).map_err(|error| {
+            vec![Problem::new(&place, format!("cannot be read: {error}")).help("name a configuration with --config FILE")]
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| vec![Problem::new(&place, format!("is not UTF-8: {error}"))])?;
+        Ok(Self::parse(file, &text))
+    }
+
+    /// Checks the text of a file; relative paths in it start at the file's folder. What cannot be read is left out or at its default.
+    pub fn parse(file: &Path, text: &str) -> (Self, Vec<Problem>) {
+        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        Reader::new(file.to_owned(), text).read(|table| Self::read(table, &folder))
+    }
+
+    fn read(table: &mut Table<'_>, folder: &Path) -> Self {
+        let (guest_names, key_names) = (Names::default(), Names::default());
+        let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
+        let listeners = table.tables("listener", Listener::read);
+        let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
+        let kafka = table.table("kafka", Kafka::read).flatten();
+        let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
+        let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
+        let routes = table.tables("route", Route::read);
+        table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
+        table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
+        for guest in &mut guests {
+            guest.path.value = folder.join(&guest.path.value);
+            guest.keys.iter().for_each(|key| key_names.expect(table, key, "key"));
+        }
+        routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
+        let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, keys, guests, routes }
+    }
+}
+
+/// The names that tables of one kind gave themselves, those of faulty tables too.
+#[derive(Default)]
+struct Names(RefCell<Vec<String>>);
+
+impl Names {
+    /// Notes a table's name; a second one of the same name is refused.
+    fn note(&self, table: &Table<'_>, what: &str) -> Option<()> {
+        if let Some(name) = table.text("name") {
+            let mut names = self.0.borrow_mut();
+            if names.contains(&name.value) {
+                table.refuse_at(&name.place, "name", format_args!(": a second {what} is named \"{}\"", name.value), "names are unique");
+            }
+            names.push(name.value);
+        }
+        Some(())
+    }
+
+    /// Refuses a name that no table has.
+    fn expect(&self, table: &Table<'_>, name: &Placed<String>, what: &str) {
+        let names = self.0.borrow();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !known.contains(&name.value.as_str()) {
+            let add = || format!("add a [[{what}]] with this name");
+            let help = nearest(&name.value, known.iter().copied()).map_or_else(add, |near| format!("did you mean `{near}`?"));
+            table.refuse_value(&name.place, format_args!("there is no {what} \"{}\"", name.value), help);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! `[[route]]`: which events meet which guests, and which records they become.
+
+use super::{
+    problem::{Placed, did_you_mean},
+    reader::Table,
+    template::Template,
+};
+use crate::{
+    hook::{DropReason, Hook, Kind},
+    topic::TopicFilter,
+};
+
+/// Which events go where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// For logs and metrics; `hook filter` when it is not given.
+    pub name: String,
+    /// Where the table stands.
+    pub place: Placed<()>,
+    /// Which hook's events.
+    pub hook: Hook,
+    /// Of those, the ones whose topic matches one of these; empty: all.
+    pub filters: Vec<TopicFilter>,
+    /// For `message.dropped`, the ones with one of these reasons; empty: all.
+    pub reasons: Vec<DropReason>,
+    /// Names of the guests asked, in order.
+    pub guests: Vec<Placed<String>>,
+    /// What is produced; `None`: nothing, the guests only decide.
+    pub record: Option<RecordTemplate>,
+    /// When the device is told.
+    pub ack: Ack,
+    /// What happens when a guest cannot answer.
+    pub on_failure: OnFailure,
+}
+
+/// The Kafka record that a route makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordTemplate {
+    /// Kafka topic.
+    pub topic: String,
+    /// Record key; empty text makes a record without a key.
+    pub key: Template,
+    /// What the value is.
+    pub format: Format,
+    /// How the formats carry the payload.
+    pub payload: PayloadEncoding,
+}
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The JSON of EMQX Enterprise 3.4's Kafka bridge.
+    EmqxBridge,
+    /// Hookgate's own JSON, with everything known about the event.
+    Envelope,
+    /// The payload itself; message hooks only.
+    Raw,
+}
+
+/// How JSON formats carry a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadEncoding {
+    /// Base64, any bytes.
+    Base64,
+    /// As text; bytes that are no UTF-8 are replaced by U+FFFD.
+    Plain,
+}
+
+/// When the device is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// After Kafka's acknowledgement.
+    Kafka,
+    /// At once.
+    None,
+}
+
+/// What happens to an event on which a guest trapped, overran, faulted or had no free instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Refuse the publish (0x83, implementation specific error).
+    Deny,
+    /// Go on as if the guest had passed it.
+    Pass,
+    /// Swallow it.
+    Drop,
+    /// Produce it to the dead letter topic with the error; a publish is acknowledged once it is there, and reaches nobody else.
+    DeadLetter,
+}
+
+impl Route {
+    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
+        let hook = Self::read_hook(table);
+        let filters = read_filters(table, hook);
+        let reasons = read_reasons(table, hook);
+        let guests = table.texts("guests");
+        let record = read_record(table, hook);
+        let ack = table.choice("ack", &[("kafka", Ack::Kafka), ("none", Ack::None)]);
+        let words =
+            [("deny", OnFailure::Deny), ("pass", OnFailure::Pass), ("drop", OnFailure::Drop), ("dead-letter", OnFailure::DeadLetter)];
+        let on_failure = table.choice("on_failure", &words);
+        let name = table.text("name");
+        let hook = hook?;
+        if guests.is_empty() && record.is_none() && table.text("topic").is_none() {
+            table.refuse("neither `guests` nor `topic`: this route does nothing", "name a Kafka topic, or the guests to ask");
+        }
+        if let (Some(ack), true) = (&ack, hook.kind() != Kind::Publish || record.is_none()) {
+            table.refuse_at(&ack.place, "ack", " does nothing here", "only message.publish with a topic has someone to acknowledge");
+        }
+        if let Some(policy) = &on_failure {
+            if guests.is_empty() {
+                table.refuse_at(&policy.place, "on_failure", " does nothing without guests", "remove it, or name guests");
+            } else if policy.value == OnFailure::Deny && hook.kind() == Kind::Observe {
+                table.refuse_at(
+                    &policy.place,
+                    "on_failure",
+                    format_args!(": {hook} has happened already, it cannot be denied"),
+                    "pass, drop or dead-letter",
+                );
+            }
+        }
+        let default = if hook.kind() == Kind::Observe { OnFailure::DeadLetter } else { OnFailure::Deny };
+        let label = || filters.iter().fold(hook.to_string(), |label, filter: &TopicFilter| format!("{label} {filter}"));
+        Some(Route {
+            name: name.map_or_else(label, |name| name.value),
+            place: Placed { value: (), place: table.place().clone() },
+            hook,
+            reasons,
+            guests,
+            record,
+            ack: ack.map_or(Ack::Kafka, |ack| ack.value),
+            on_failure: on_failure.map_or(default, |policy| policy.value),
+            filters,
+        })
+    }
+
+    fn read_hook(table: &mut Table<'_>) -> Option<Hook> {
+        let known: Vec<(&str, Hook)> = Hook::ALL.iter().map(|hook| (hook.name(), *hook)).collect();
+        table.require("hook", "\"message.publish\"");
+        let hook = table.choice("hook", &known)?;
+        if !hook.value.is_raised() {
+            let raised: Vec<&str> = Hook::ALL.iter().filter(|hook| hook.is_raised()).map(|hook| hook.name()).collect();
+            table.refuse_at(
+                &hook.place,
+                "hook",
+                format_args!(": this version does not raise {}", hook.value),
+                format!("raised: {}", raised.join(", ")),
+            );
+        }
+        Some(hook.value)
+    }
+}
+
+fn read_filters(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<TopicFilter> {
+    let texts = table.texts("filter");
+    if let (Some(first), Some(hook)) = (texts.first(), hook.filter(|hook| !hook.has_topic())) {
+        table.refuse_at(&first.place, "filter", format_args!(" does nothing: {hook} has no topic"), "remove it");
+    }
+    let mut filters = Vec::new();
+    for text in texts {
+        match TopicFilter::parse(&text.value) {
+            Ok(filter) => filters.push(filter),
+            Err(error) => {
+                let help = "an MQTT topic filter, for example \"devices/+/state\"";
+                table.refuse_at(&text.place, "filter", format_args!(" = \"{}\" is no topic filter: {error}", text.value), help);
+            }
+        }
+    }
+    filters
+}
+
+fn read_reasons(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<DropReason> {
+    let texts = table.texts("reasons");
+    if let (Some(first), Some(hook)) = (texts.first(), hook.filter(|hook| *hook != Hook::MessageDropped)) {
+        table.refuse_at(&first.place, "reasons", format_args!(" do nothing: {hook} has none"), "only message.dropped has reasons");
+    }
+    let known: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    let mut reasons = Vec::new();
+    for text in texts {
+        match DropReason::ALL.iter().find(|reason| reason.name() == text.value) {
+            Some(reason) => reasons.push(*reason),
+            None => table.refuse_at(
+                &text.place,
+                "reasons",
+                format_args!(": \"{}\" is no reason", text.value),
+                did_you_mean(&text.value, &known),
+            ),
+        }
+    }
+    reasons
+}
+
+fn read_record(table: &mut Table<'_>, hook: Option<Hook>) -> Option<RecordTemplate> {
+    let topic = table.text("topic");
+    let fields = "a text with ${client_id}, ${username}, ${topic}, ${publisher}, ${hook} or ${node}";
+    let key = table.parsed("key", fields, Template::parse);
+    let format = table.choice("format", &[("emqx-bridge", Format::EmqxBridge), ("envelope", Format::Envelope), ("raw", Format::Raw)]);
+    let payload = table.choice("payload", &[("base64", PayloadEncoding::Base64), ("plain", PayloadEncoding::Plain)]);
+    let Some(topic) = topic else {
+        let places = [
+            ("key", key.map(|key| key.place)),
+            ("format", format.map(|format| format.place)),
+            ("payload", payload.map(|payload| payload.place)),
+        ];
+        for (setting, place) in places {
+            if let Some(place) = place {
+                table.refuse_at(&place, setting, " does nothing without a topic", "name the Kafka topic");
+            }
+        }
+        return None;
+    };
+    check_kafka_topic(table, &topic);
+    let has_message = hook.is_none_or(|hook| hook.name().starts_with("message."));
+    match (&format, &payload) {
+        (Some(format), _) if format.value == Format::Raw && !has_message => {
+            table.refuse_at(&format.place, "format", ": raw needs a message, and this hook has none", "envelope or emqx-bridge");
+        }
+        (_, Some(payload)) if !has_message || format.as_ref().is_some_and(|format| format.value == Format::Raw) => {
+            table.refuse_at(
+                &payload.place,
+                "payload",
+                " does nothing here",
+                "it shapes the payload inside emqx-bridge and envelope records",
+            );
+        }
+        _ => {}
+    }
+    Some(RecordTemplate {
+        topic: topic.value,
+        key: key.map_or_else(|| Template::parse("${client_id}"), |key| Ok(key.value)).ok()?,
+        format: format.map_or(Format::Envelope, |format| format.value),
+        payload: payload.map_or(PayloadEncoding::Base64, |payload| payload.value),
+    })
+}
+
+/// Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`).
+fn check_kafka_topic(table: &Table<'_>, topic: &Placed<String>) {
+    let name = &topic.value;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.bytes().all(legal) {
+        let help = "letters, digits, `.`, `_` and `-`, at most 249";
+        table.refuse_at(&topic.place, "topic", format_args!(" = \"{name}\" is no Kafka topic name"), help);
+    }
+}

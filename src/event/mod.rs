@@ -1,0 +1,170 @@
+//! What travels down the line: an [`Event`] is one firing of a hook. Plain data, no I/O, no engine's types.
+//!
+//! Text and payloads are slices of the buffer they were read into ([`Text`], [`Bytes`]): cloning one copies a pointer.
+
+mod message;
+mod receipt;
+mod verdict;
+
+use std::{net::SocketAddr, sync::Arc};
+
+pub use bytes::Bytes;
+/// UTF-8 text that is cheap to clone.
+pub use bytestring::ByteString as Text;
+
+pub use self::{
+    message::{Header, Message, Properties, QoS},
+    receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
+    verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},
+};
+pub use crate::hook::DropReason;
+use crate::hook::Hook;
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The MQTT client identifier, also where the server assigned it.
+    pub client_id: Text,
+    /// The user name of CONNECT.
+    pub username: Option<Text>,
+    /// The device's own address.
+    pub peer: SocketAddr,
+    /// 3 (MQTT 3.1), 4 (3.1.1) or 5.
+    pub protocol_version: u8,
+    /// Common name of a verified client certificate.
+    pub certificate_name: Option<Text>,
+    /// When CONNECT was read, milliseconds since the Unix epoch.
+    pub connected_at_ms: u64,
+}
+
+/// One firing of a hook.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Unique on this node and increasing; the same on a retry.
+    pub id: u64,
+    /// When the host received it, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// Whose life it is: the publisher for `message.publish`, the receiver for `message.delivered` and `message.acked`.
+    pub client: Arc<Client>,
+    /// What happened.
+    pub detail: Detail,
+}
+
+/// What happened, with what each hook knows. Hooks that this version does not raise have no case yet.
+#[derive(Clone, Debug)]
+pub enum Detail {
+    /// `client.connected`
+    ClientConnected(Connection),
+    /// `client.disconnected`
+    ClientDisconnected(Closing),
+    /// `session.subscribed`
+    SessionSubscribed(Subscription),
+    /// `session.unsubscribed`: the subscription as it was.
+    SessionUnsubscribed(Subscription),
+    /// `message.publish`
+    MessagePublish(Arc<Message>),
+    /// `message.delivered`
+    MessageDelivered(Delivery),
+    /// `message.acked`
+    MessageAcked(Delivery),
+    /// `message.dropped`
+    MessageDropped(Dropping),
+}
+
+impl Detail {
+    /// The hook that this is a firing of.
+    pub fn hook(&self) -> Hook {
+        match self {
+            Detail::ClientConnected(_) => Hook::ClientConnected,
+            Detail::ClientDisconnected(_) => Hook::ClientDisconnected,
+            Detail::SessionSubscribed(_) => Hook::SessionSubscribed,
+            Detail::SessionUnsubscribed(_) => Hook::SessionUnsubscribed,
+            Detail::MessagePublish(_) => Hook::MessagePublish,
+            Detail::MessageDelivered(_) => Hook::MessageDelivered,
+            Detail::MessageAcked(_) => Hook::MessageAcked,
+            Detail::MessageDropped(_) => Hook::MessageDropped,
+        }
+    }
+
+    /// The MQTT topic, or filter, that routes select on.
+    pub fn topic(&self) -> Option<&Text> {
+        match self {
+            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => None,
+            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Some(&subscription.filter),
+            Detail::MessagePublish(_) | Detail::MessageDelivered(_) | Detail::MessageAcked(_) | Detail::MessageDropped(_) => {
+                self.message().map(|message| &message.topic)
+            }
+        }
+    }
+
+    /// The message, for the hooks that are about one.
+    pub fn message(&self) -> Option<&Arc<Message>> {
+        match self {
+            Detail::MessagePublish(message) => Some(message),
+            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => Some(&delivery.message),
+            Detail::MessageDropped(dropping) => Some(&dropping.message),
+            _ => None,
+        }
+    }
+}
+
+/// How a client came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Clean start (MQTT 5) or clean session (3.1.1).
+    pub clean_start: bool,
+    /// Seconds; 0 is none.
+    pub keep_alive_s: u16,
+    /// Seconds; `u32::MAX` is for ever.
+    pub session_expiry_s: u32,
+    /// User properties of CONNECT.
+    pub user_properties: Vec<Header>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// An MQTT 5 reason code, also for older protocols.
+    pub reason_code: u8,
+    /// A stable word: `normal`, `keepalive-timeout`, `taken-over`, `protocol-error`, `connection-lost` …
+    pub reason: Text,
+}
+
+/// One subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topic filter as the client gave it.
+    pub filter: Text,
+    /// The granted QoS.
+    pub qos: QoS,
+    /// MQTT 5: not to the client that published it.
+    pub no_local: bool,
+    /// MQTT 5: keep the retain flag as published.
+    pub retain_as_published: bool,
+}
+
+/// A message on its way to one receiver.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message as the guests left it, with the QoS of this delivery.
+    pub message: Arc<Message>,
+    /// The QoS of this delivery: the lower of the publisher's and the subscription's.
+    pub qos: QoS,
+}
+
+/// Why a message ended without reaching anybody, or without reaching the client of the event.
+#[derive(Clone, Debug)]
+pub struct Dropping {
+    /// The message as it was when it was dropped.
+    pub message: Arc<Message>,
+    /// Which kind of end.
+    pub reason: DropReason,
+    /// The particulars: a guest's own words, a limit's value. May be empty.
+    pub explanation: Text,
+}

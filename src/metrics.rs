@@ -1,0 +1,105 @@
+//! Every metric family on one screen. Names follow Prometheus (base units, `_total` for counters).
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// The label of families that are counted per something named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Label {
+    /// A hook, a guest, a Kafka topic or a reason, as the family's help says.
+    pub name: String,
+}
+
+/// The labels of families that are counted per something named and a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// A guest or a Kafka topic, as the family's help says.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&str> for Label {
+    fn from(name: &str) -> Self {
+        Label { name: name.to_owned() }
+    }
+}
+
+/// Counters per name.
+pub type PerName = Family<Label, Counter>;
+/// Counters per name and reason.
+pub type PerReason = Family<ReasonLabel, Counter>;
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $name:literal, $help:literal;)*) => {
+        /// All families; clone the `Arc`, not the struct.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Metrics {
+            /// Registers every family once.
+            pub fn new() -> Arc<Self> {
+                let mut registry = Registry::with_prefix("hookgate");
+                $(let $field = <$type>::default(); registry.register($name, $help, $field.clone());)*
+                Arc::new(Metrics { registry, $($field,)* })
+            }
+        }
+    };
+}
+
+metrics! {
+    connections: Gauge = "connections", "Connections that are in";
+    connections_accepted: Counter = "connections_accepted", "Sockets accepted";
+    connections_refused: PerName = "connections_refused", "Connections refused before or at CONNECT, per reason";
+    sessions: Gauge = "sessions", "Sessions, connected or waiting for their client";
+    subscriptions: Gauge = "subscriptions", "Subscriptions of all sessions";
+    retained_messages: Gauge = "retained_messages", "Retained messages";
+    messages_received: Counter = "messages_received", "PUBLISH packets accepted from clients";
+    messages_sent: Counter = "messages_sent", "PUBLISH packets written to clients";
+    messages_dropped: PerName = "messages_dropped", "Messages dropped, per reason of message.dropped";
+    bus_restarts: Counter = "bus_restarts", "Times that the in-process bus was started again";
+    hooks: PerName = "hooks", "Events raised that a route wanted, per hook";
+    guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
+    guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
+    guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
+    guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
+    guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
+    guest_swaps: PerName = "guest_swaps", "New versions taken into service, per guest";
+    guest_swaps_refused: PerName = "guest_swaps_refused", "New versions refused, per guest";
+    records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
+    records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
+    records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
+    records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
+    config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
+    config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
+}
+
+impl Metrics {
+    /// The families in Prometheus' text format (OpenMetrics 1.0).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_render_with_their_labels() {
+        let metrics = Metrics::new();
+        metrics.messages_dropped.get_or_create(&"denied".into()).inc();
+        assert!(metrics.render().contains("hookgate_messages_dropped_total{name=\"denied\"} 1"));
+    }
+}

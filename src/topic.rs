@@ -1,0 +1,210 @@
+//! MQTT topic names and topic filters: what is valid, and what matches what (MQTT 5, section 4.7).
+
+use std::fmt;
+
+/// The longest topic name or filter, bytes (MQTT 5, section 1.5.4).
+const MAX_BYTES: usize = 65_535;
+
+/// What is wrong with a topic name or filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// [MQTT-4.7.3-1]
+    #[error("it is empty")]
+    Empty,
+    /// [MQTT-4.7.3-3]
+    #[error("it is longer than 65535 bytes")]
+    TooLong,
+    /// [MQTT-4.7.3-2]
+    #[error("it contains the character U+0000")]
+    Nul,
+    /// [MQTT-3.3.2-2]
+    #[error("a topic name contains no wildcard")]
+    Wildcard,
+    /// [MQTT-4.7.1-1]
+    #[error("`#` must be a whole level and the last one")]
+    MultiLevel,
+    /// [MQTT-4.7.1-2]
+    #[error("`+` must be a whole level")]
+    SingleLevel,
+    /// [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+    #[error("a shared subscription reads `$share/name/filter`, the name without `/`, `+` and `#`")]
+    Share,
+}
+
+/// Checks a topic name, as PUBLISH and wills carry it.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_name(topic: &str) -> Result<(), TopicError> {
+    check_text(topic)?;
+    if topic.bytes().any(|byte| byte == b'+' || byte == b'#') { Err(TopicError::Wildcard) } else { Ok(()) }
+}
+
+/// Checks a topic filter, without looking at a `$share/` prefix.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_filter(filter: &str) -> Result<(), TopicError> {
+    check_text(filter)?;
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level.contains('#') && (level != "#" || levels.peek().is_some()) {
+            return Err(TopicError::MultiLevel);
+        }
+        if level.contains('+') && level != "+" {
+            return Err(TopicError::SingleLevel);
+        }
+    }
+    Ok(())
+}
+
+fn check_text(text: &str) -> Result<(), TopicError> {
+    if text.is_empty() {
+        Err(TopicError::Empty)
+    } else if text.len() > MAX_BYTES {
+        Err(TopicError::TooLong)
+    } else if text.bytes().any(|byte| byte == 0) {
+        Err(TopicError::Nul)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether `topic` matches `filter`; both must be valid.
+///
+/// Wildcards on the first level do not match topics that begin with `$` [MQTT-4.7.2-1]; `a/#` matches `a` as well.
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut topic = Some(topic);
+    for want in filter.split('/') {
+        if want == "#" {
+            return true;
+        }
+        let Some(rest) = topic else { return false };
+        let (level, next) = match rest.split_once('/') {
+            Some((level, next)) => (level, Some(next)),
+            None => (rest, None),
+        };
+        if want != "+" && want != level {
+            return false;
+        }
+        topic = next;
+    }
+    topic.is_none()
+}
+
+/// A valid topic filter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicFilter(Box<str>);
+
+impl TopicFilter {
+    /// Takes a text that passes [`check_filter`].
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn parse(filter: &str) -> Result<Self, TopicError> {
+        check_filter(filter).map(|()| TopicFilter(filter.into()))
+    }
+
+    /// Whether it matches a topic name.
+    pub fn matches(&self, topic: &str) -> bool {
+        matches(&self.0, topic)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (topic, expected) in [
+            ("a", Ok(())),
+            ("/", Ok(())),
+            ("ä/ö/日本", Ok(())),
+            ("", Err(TopicError::Empty)),
+            ("a/#", Err(TopicError::Wildcard)),
+            ("a/+/b", Err(TopicError::Wildcard)),
+            ("a\0", Err(TopicError::Nul)),
+        ] {
+            assert_eq!(check_name(topic), expected, "{topic:?}");
+        }
+        assert_eq!(check_name(&"x".repeat(65_536)), Err(TopicError::TooLong));
+    }
+
+    #[test]
+    fn filters() {
+        for (filter, expected) in [
+            ("#", Ok(())),
+            ("+", Ok(())),
+            ("a/+/b/#", Ok(())),
+            ("/", Ok(())),
+            ("a/#/b", Err(TopicError::MultiLevel)),
+            ("a#", Err(TopicError::MultiLevel)),
+            ("a+", Err(TopicError::SingleLevel)),
+            ("+a/b", Err(TopicError::SingleLevel)),
+        ] {
+            assert_eq!(check_filter(filter), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn matching() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/b/c", false),
+            ("a/b/c", "a/b", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} ~ {topic}");
+        }
+    }
+
+    /// The rules again, by recursion over level lists.
+    fn naive(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
+            (["#"], _) => true,
+            ([], []) => true,
+            ([want, filter @ ..], [level, topic @ ..]) => (*want == "+" || want == level) && naive(filter, topic),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_naive_model(
+            filter in "(\\+|a|b|)(/(\\+|a|b|)){0,4}(/#)?",
+            topic in "(a|b|)(/(a|b|)){0,5}",
+        ) {
+            prop_assume!(!filter.is_empty() && !topic.is_empty());
+            let (levels, parts): (Vec<_>, Vec<_>) = (filter.split('/').collect(), topic.split('/').collect());
+            prop_assert_eq!(matches(&filter, &topic), naive(&levels, &parts));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What people and CI both run: guests, demo, test, ci, bench.
+
+fn main() {}
