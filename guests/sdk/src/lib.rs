@@ -66,8 +66,8 @@ pub use crate::{
 /// Everything that a guest usually names.
 pub mod prelude {
     pub use crate::{
-        Access, Action, Answer, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping, EventVerdict,
-        Events, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics, reason,
-        settings, state,
+        Access, Action, Answer, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping,
+        EventVerdict, Events, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics,
+        reason, settings, state,
     };
 }

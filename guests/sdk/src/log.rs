@@ -3,8 +3,8 @@
 //! The host writes a bounded number of lines per second and counts the rest.
 
 pub use crate::bindings::capabilities::hookgate::guest::log::Level;
-pub use crate::{__debug as debug, __error as error, __info as info, __trace as trace, __warn as warn};
 use crate::host;
+pub use crate::{__debug as debug, __error as error, __info as info, __trace as trace, __warn as warn};
 
 /// Writes one line. `context` may say which part of the guest speaks.
 pub fn log(level: Level, context: &str, message: &str) {
