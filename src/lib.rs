@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod event;
+pub mod guest;
 pub mod hook;
 pub mod metrics;
 pub mod pipeline;
