@@ -6,4 +6,5 @@ pub mod guest;
 pub mod hook;
 pub mod metrics;
 pub mod pipeline;
+pub mod registry;
 pub mod topic;
