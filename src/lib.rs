@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod event;
+pub mod guest;
 pub mod hook;
 pub mod metrics;
 pub mod pipeline;
+pub mod registry;
 pub mod topic;
