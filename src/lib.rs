@@ -1,8 +1,14 @@
 //! Hookgate: the gate between devices and Kafka.
 
+pub mod bridge;
+pub mod cli;
 pub mod config;
 pub mod event;
+pub mod guest;
 pub mod hook;
+pub mod kafka;
 pub mod metrics;
 pub mod pipeline;
+pub mod registry;
+pub mod source;
 pub mod topic;
