@@ -3,6 +3,7 @@
 pub mod config;
 pub mod event;
 pub mod hook;
+pub mod kafka;
 pub mod metrics;
 pub mod pipeline;
 pub mod topic;
