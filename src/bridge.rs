@@ -68,7 +68,7 @@ impl Bridge {
         let registry = Registry::new(Arc::clone(&metrics)).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &guests)?;
-        let producer = Producer::connect(&config.kafka, &topics(&config), Arc::clone(&metrics)).context("starting the Kafka producer")?;
+        let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
         let broker = Broker::start(&config, Arc::clone(&pipeline)).await.context("opening the doors")?;
@@ -105,7 +105,9 @@ impl Bridge {
         let guests = self.registry.load(&config, &service.guests).await?;
         let swapped = changed(&service.guests, &guests);
         let plan = plan(&config, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
-        self.producer.prepare(&topics(&config));
+        let (producer, topics) = (self.producer.clone(), topics(&config));
+        // A Kafka that does not answer now answers the records later.
+        let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.pipeline.install(plan);
         self.metrics.config_reloads.inc();
         *service = Service { config, guests };
@@ -185,6 +187,16 @@ impl Bridge {
     }
 }
 
+/// Connecting waits for Kafka's first answer, which must not hold up a thread of the runtime.
+async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, StartError> {
+    let (kafka, topics, metrics) = (config.kafka.clone(), topics(config), Arc::clone(metrics));
+    let connected = tokio::task::spawn_blocking(move || Producer::connect(&kafka, &topics, metrics)).await.context("starting the Kafka producer")?;
+    connected.map_err(|error| match error.problem() {
+        Some(problem) => StartError::Problems(vec![problem]),
+        None => StartError::Failed(error.into()),
+    })
+}
+
 fn plan(config: &Config, guests: &Guests) -> anyhow::Result<Plan> {
     Plan::new(config, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
 }
@@ -240,6 +252,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }
+    problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
     problems.sort();
     problems.dedup();
     Ok(problems)

@@ -12,7 +12,7 @@
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
 //! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
 //!
-//! Absent: consumers, transactions, the spool.
+//! Absent: consumer groups, transactions, the spool.
 
 mod bounds;
 mod delivery;
@@ -20,13 +20,18 @@ mod embedded;
 mod failures;
 mod keeper;
 mod producer;
+mod reader;
 mod record;
 mod settings;
 mod topics;
 
 use crate::config::{Place, Problem};
 
-pub use self::{producer::Producer, record::Record};
+pub use self::{
+    producer::Producer,
+    reader::{ReadError, Reader, StoredRecord},
+    record::Record,
+};
 
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]

@@ -180,6 +180,13 @@ impl Producer {
         }
     }
 
+    /// Asks Kafka for topics that a new configuration names, so that their first records need not wait, and warns of those that are
+    /// missing. Blocks, at most about three seconds.
+    pub fn prepare(&self, topics: &[Text]) {
+        let answer = topics::look_up(self.inner.native.load().producer.client(), topics, START_PATIENCE);
+        topics::warn_of_missing(&answer.missing);
+    }
+
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()

@@ -17,10 +17,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 
 pub use self::plan::Plan;
-use self::{
-    chain::{Judgement, Shape},
-    route::Shaping,
-};
+use self::chain::{Judgement, Shape};
 use crate::{
     config::Ack,
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
