@@ -95,6 +95,11 @@ impl Guest {
         &self.digest
     }
 
+    /// Whether these bytes are its component.
+    pub fn is_made_of(&self, bytes: &[u8]) -> bool {
+        load::digest(bytes) == self.digest
+    }
+
     /// Whether it exports the interface that hooks of this kind call.
     pub fn exports(&self, kind: Kind) -> bool {
         match kind {
