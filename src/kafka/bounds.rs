@@ -45,9 +45,10 @@ impl Bounds {
 
     /// Gives back what [`Bounds::enter`] took.
     pub(super) fn leave(&self, weight: u32) {
-        self.records.add_permits(1);
+        let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1; // before the permits, so that it never exceeds the bound
         self.bytes.add_permits(weight as usize);
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+        self.records.add_permits(1);
+        if left == 0 {
             self.empty.notify_waiters();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,6 +25,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// How many topics are asked for again at once; what is beyond comes up with its next record.
+const MOST_DOUBTFUL: usize = 20;
+
 /// What the keeper should look at.
 #[derive(Debug)]
 pub(super) enum Notice {
@@ -42,6 +46,8 @@ pub(super) struct Shared {
     pub(super) notices: mpsc::Sender<Notice>,
     /// Set until the keeper has found Kafka again.
     pub(super) suspect: AtomicBool,
+    /// Topics that Kafka refused as a whole. librdkafka then refuses them itself, for minutes, unless somebody asks again.
+    pub(super) doubtful: Mutex<BTreeSet<Text>>,
     /// The last trouble with a broker, for the log.
     pub(super) trouble: Mutex<String>,
     /// The first generation that is not known to be useless.
@@ -49,6 +55,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn doubt(&self, topic: &str) {
+        let mut doubtful = self.doubtful.lock();
+        if doubtful.len() < MOST_DOUBTFUL && !doubtful.contains(topic) {
+            doubtful.insert(topic.into());
+        }
+    }
+
     /// Tells the keeper, once per generation, to start another producer.
     pub(super) fn give_up(&self, generation: u64, reason: impl Into<String>) {
         if self.sound.fetch_max(generation + 1, Ordering::AcqRel) <= generation {
@@ -74,19 +87,27 @@ impl Pending {
         Pending { receipt: Some(receipt), weight, counters, shared: Arc::clone(shared) }
     }
 
-    fn store(mut self) {
+    fn store(self) {
         self.counters.confirmed.inc();
-        if let Some(receipt) = self.receipt.take() {
-            receipt.settle(Outcome::Stored);
-        }
+        self.settle(Outcome::Stored);
     }
 
     /// Settles it as not confirmed, with everything that is said about that.
-    pub(super) fn fail(mut self, topic: &str, bytes: usize, code: RDKafkaErrorCode) {
+    pub(super) fn fail(self, topic: &str, bytes: usize, code: RDKafkaErrorCode) {
         let (outcome, reason) = judge(topic, bytes, code);
         self.counters.failed(reason);
         self.shared.failures.note(reason, topic, code);
-        if let Some(receipt) = self.receipt.take() {
+        if matches!(reason, "unauthorized" | "no-such-topic") {
+            self.shared.doubt(topic);
+        }
+        self.settle(outcome);
+    }
+
+    /// Gives the room back first, so that whoever hears of the outcome no longer sees the record outstanding.
+    fn settle(mut self, outcome: Outcome) {
+        let receipt = self.receipt.take();
+        drop(self);
+        if let Some(receipt) = receipt {
             receipt.settle(outcome);
         }
     }

@@ -56,6 +56,10 @@ impl Keeper {
         if !self.reachable || inner.shared.suspect.load(Ordering::Acquire) {
             self.look_for_kafka(&inner);
         }
+        for topic in std::mem::take(&mut *inner.shared.doubtful.lock()) {
+            // Only that librdkafka hears the answer matters; a topic that is still refused comes up again with its next record.
+            let _ = inner.native.load().producer.client().fetch_metadata(Some(&topic), PATIENCE);
+        }
         inner.shared.failures.flush();
         true
     }

@@ -131,6 +131,7 @@ impl Producer {
             failures: Failures::default(),
             notices,
             suspect: AtomicBool::new(false),
+            doubtful: Mutex::default(),
             trouble: Mutex::default(),
             sound: AtomicU64::new(0),
         });
