@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod command_line;
+mod hostile;
 mod floors;
 mod smart_lock;
 mod support;
+mod swap;
