@@ -148,7 +148,7 @@ impl Hostile {
             }
             Mode::Block => std::thread::sleep(Duration::from_secs(3600)),
             Mode::Allocate => loop {
-                black_box(vec![7_u8; 1 << 20].leak());
+                black_box(Vec::<u8>::with_capacity(black_box(1 << 20))).leak();
             },
             Mode::Recurse => {
                 black_box(recurse(black_box(0)));
