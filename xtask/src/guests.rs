@@ -66,7 +66,8 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // The outer cargo's choices of folders and flags are not the guests'.
     command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let status = command.args(arguments).arg("--locked").arg("--manifest-path").arg(root.join("guests/Cargo.toml")).current_dir(root).status();
+    let status =
+        command.args(arguments).arg("--locked").arg("--manifest-path").arg(root.join("guests/Cargo.toml")).current_dir(root).status();
     let status = status.context("cannot run cargo")?;
     ensure!(status.success(), "`cargo {}` failed in guests/ ({status})", arguments.join(" "));
     Ok(())
