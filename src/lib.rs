@@ -5,4 +5,5 @@ pub mod event;
 pub mod hook;
 pub mod metrics;
 pub mod pipeline;
+pub mod source;
 pub mod topic;
