@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod command_line;
-mod hostile;
+mod examples;
 mod floors;
+mod hostile;
+mod mqtt;
 mod smart_lock;
 mod support;
 mod swap;
