@@ -104,7 +104,8 @@ impl Program {
                 return Ok(UpdateDeadline::Interrupt);
             }
             host.ticks_left -= 1;
-            Ok(UpdateDeadline::Yield(1))
+            // tokio's own yield lets sockets and timers be looked at too, before this task goes on.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
     }

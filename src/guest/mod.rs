@@ -26,6 +26,9 @@ mod stdio;
 mod verdict;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
