@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead as _, BufReader},
+    io::BufReader,
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -65,7 +65,8 @@ impl Gate {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command.args(["run", "--log-format", "json", "--log", LOG, "--config"]).arg(config);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting hookgate run")?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting hookgate run")?;
         let followed = Arc::new(Followed::default());
         let log = child.stderr.take();
         let mut gate = Gate { child, followed: Arc::clone(&followed), address: SocketAddr::from(([127, 0, 0, 1], 0)), kafka: None };

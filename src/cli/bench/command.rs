@@ -52,7 +52,9 @@ impl Commands {
     pub(super) fn new(bytes: usize) -> Result<Self, String> {
         let fixed = HEAD.len() + ACTION.len() + PROCESS.len() + TIME.len() + SIGN.len() + TAIL.len();
         let least = fixed + SEQUENCE + SENT + CLIENT + SEQUENCE + SECONDS + SIGNATURE;
-        let padding = bytes.checked_sub(least).ok_or_else(|| format!("a signed command needs at least {least} bytes, so --payload {bytes} is too small"))?;
+        let padding = bytes
+            .checked_sub(least)
+            .ok_or_else(|| format!("a signed command needs at least {least} bytes, so --payload {bytes} is too small"))?;
         let padding = "x".repeat(padding);
         let mut signing = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes()));
         signing.update(format!("_pad={padding}&action=unlock&nonce_str=").as_bytes());

@@ -6,6 +6,7 @@
 
 mod child;
 mod command;
+mod ledger;
 mod load;
 mod packet;
 mod process;
@@ -19,13 +20,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
-use self::{
-    load::Shape,
-    packet::Protocol,
-    process::Machine,
-    run::Run,
-    scenario::Scenario,
-};
+use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
 use super::Exit;
 use crate::{event::now_ms, kafka};
 

@@ -96,7 +96,10 @@ impl Measured {
 
     /// Every figure, one entry per stage.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        self.stages.iter().map(|stage| Entry { name: self.label(stage), figures: self.figures(stage), broken: self.broken.clone() }).collect()
+        self.stages
+            .iter()
+            .map(|stage| Entry { name: self.label(stage), figures: self.figures(stage), broken: self.broken.clone() })
+            .collect()
     }
 
     fn figures(&self, stage: &Stage) -> Vec<Figure> {
@@ -113,7 +116,9 @@ impl Measured {
             add(format!("CPU of threads {thread}"), us, "us/message");
         }
         for (what, histogram) in [("publish to acknowledgement", &stage.acknowledgement), ("publish to Kafka's reader", &stage.storing)] {
-            for (name, value) in [("p50", histogram.value_at_quantile(0.5)), ("p99", histogram.value_at_quantile(0.99)), ("max", histogram.max())] {
+            for (name, value) in
+                [("p50", histogram.value_at_quantile(0.5)), ("p99", histogram.value_at_quantile(0.99)), ("max", histogram.max())]
+            {
                 add(format!("{what}, {name}"), value as f64, "us");
             }
         }
@@ -148,10 +153,8 @@ const COLUMNS: &[(&str, &str)] = &[
 
 /// The table, with what it means below.
 pub(super) fn table(all: &[Measured]) -> String {
-    let mut rows: Vec<Vec<String>> = vec![
-        COLUMNS.iter().map(|(title, _)| (*title).to_owned()).collect(),
-        COLUMNS.iter().map(|(_, unit)| (*unit).to_owned()).collect(),
-    ];
+    let mut rows: Vec<Vec<String>> =
+        vec![COLUMNS.iter().map(|(title, _)| (*title).to_owned()).collect(), COLUMNS.iter().map(|(_, unit)| (*unit).to_owned()).collect()];
     rows.extend(all.iter().flat_map(|measured| measured.stages.iter().map(|stage| row(measured, stage))));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();

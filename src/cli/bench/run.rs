@@ -97,7 +97,11 @@ impl Run<'_> {
 
     /// Lets the load go through its stages.
     async fn conduct(
-        &self, gate: &Gate, load: &Load, set_up: &mut SetUp, publishers: &mut Publishers,
+        &self,
+        gate: &Gate,
+        load: &Load,
+        set_up: &mut SetUp,
+        publishers: &mut Publishers,
     ) -> anyhow::Result<(Vec<Mark>, Vec<(u32, Published)>)> {
         let mut ended = Vec::new();
         let mut marks = Vec::new();
@@ -129,7 +133,12 @@ impl Run<'_> {
 
     /// Waits, shows the progress, and notices publishers that end; those that fail end everything.
     async fn watch(
-        &self, doing: &str, load: &Load, publishers: &mut Publishers, ended: &mut Vec<(u32, Published)>, length: Duration,
+        &self,
+        doing: &str,
+        load: &Load,
+        publishers: &mut Publishers,
+        ended: &mut Vec<(u32, Published)>,
+        length: Duration,
         done: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
