@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::{Config, Problem},
     event::Text,
+    guest::Guest,
     kafka::Producer,
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
@@ -65,7 +66,7 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let registry = Registry::new(Arc::clone(&metrics)).context("starting the guest engine")?;
+        let registry = Registry::new(&metrics).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &guests)?;
         let producer = connect(&config, &metrics).await?;
@@ -150,16 +151,13 @@ impl Bridge {
     }
 
     /// Follows changes of the configuration file and of the guests' files, for ever.
-    ///
-    /// # Errors
-    /// The files cannot be watched.
-    pub async fn follow(&self, file: &Path) -> anyhow::Result<()> {
-        let mut watch = Watch::new(&self.watched(file).await).context("watching the configuration and guests")?;
+    pub async fn follow(&self, file: &Path) {
+        let mut watch = Watch::new(self.watched(file).await);
         loop {
             let changed = watch.changed().await;
             if changed.iter().any(|path| same_file(path, file)) {
                 self.reload_file(file).await;
-                watch.set_paths(&self.watched(file).await).context("watching the new configuration's guests")?;
+                watch.set_paths(self.watched(file).await);
             } else {
                 let reloaded = self.refresh_guests().await;
                 if !reloaded.swapped.is_empty() {
@@ -215,8 +213,8 @@ fn topics(config: &Config) -> Vec<Text> {
 
 /// The guests whose version differs.
 fn changed(old: &Guests, new: &Guests) -> Vec<String> {
-    let differs = |name: &&String| old.get(*name).is_none_or(|old| new.get(*name).is_some_and(|new| !Arc::ptr_eq(old, new)));
-    let mut names: Vec<String> = new.keys().filter(differs).cloned().collect();
+    let differs = |guest: &&Arc<Guest>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
+    let mut names: Vec<String> = new.iter().filter(differs).map(|guest| guest.name().to_owned()).collect();
     names.sort();
     names
 }
@@ -248,7 +246,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

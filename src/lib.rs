@@ -56,8 +56,8 @@
 //! # }
 //! ```
 
-//pub mod bridge;
-//pub mod cli;
+pub mod bridge;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod guest;
@@ -65,6 +65,6 @@ pub mod hook;
 pub mod kafka;
 pub mod metrics;
 pub mod pipeline;
-//pub mod registry;
-//pub mod source;
+pub mod registry;
+pub mod source;
 pub mod topic;

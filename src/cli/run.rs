@@ -33,18 +33,12 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
     {
         let follow = bridge.follow(&file);
         tokio::pin!(follow);
-        let mut following = true;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => bridge.reload_file(&file).await,
-                end = &mut follow, if following => {
-                    following = false;
-                    if let Err(error) = end {
-                        tracing::error!(error = format!("{error:#}"), "files are not followed any more; SIGHUP still reloads");
-                    }
-                }
+                () = &mut follow => {}
             }
         }
     }

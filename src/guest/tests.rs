@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     config::{Config, Grant, Key},
     event::{
-        Client, Closing, Connection, Delivery, Detail, Dropping, Event, Header, Message, ObserveVerdict, Properties, PublishVerdict, QoS,
-        Subscription,
+        Changes, Client, Closing, Connection, Delivery, Denial, Detail, Dropping, Event, Header, KafkaRecord, Message, ObserveVerdict,
+        Properties, PublishVerdict, QoS, Subscription,
     },
     hook::{DropReason, Hook, Kind},
     metrics::Metrics,
@@ -121,17 +121,43 @@ async fn the_identity_lets_everything_pass() {
     assert!(page.contains("hookgate_guest_calls_total{name=\"identity\"} 8"), "{page}");
 }
 
+/// The guest gives back the message with another payload: nothing else may be lost on the way there and back.
 #[tokio::test]
 async fn a_message_comes_back_as_it_went() {
     let engine = Engine::new().unwrap();
-    let loaded = hostile(&engine, "echo", "").await.unwrap();
-    let verdict = loaded.publish().await.unwrap();
-    let PublishVerdict::Change(changes) = verdict else { panic!("{verdict:?}") };
-    assert_eq!(changes.message, Some(message()));
-    let plain = Message { properties: None, payload: vec![].into(), ..message() };
-    let verdict = loaded.guest.publish(1, 2, "node-1", &client(), &plain).await.unwrap();
-    let PublishVerdict::Change(changes) = verdict else { panic!("{verdict:?}") };
-    assert_eq!(changes.message, Some(plain));
+    let loaded = hostile(&engine, "change", "").await.unwrap();
+    let with_headers = message();
+    let plain = Message { properties: None, payload: vec![].into(), publisher_username: None, ..message() };
+    for sent in [with_headers, plain] {
+        let verdict = loaded.guest.publish(1, 2, "node-1", &client(), &sent).await.unwrap();
+        let PublishVerdict::Change(changes) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(changes.message, Some(Message { payload: "changed".into(), ..sent }));
+        assert_eq!(changes.headers, [Header { name: "changed".into(), value: "true".into() }]);
+        assert_eq!(changes.records, None);
+    }
+}
+
+#[tokio::test]
+async fn verdicts_arrive_as_they_were_given() {
+    let engine = Engine::new().unwrap();
+    let header = |name: &str| Header { name: name.into(), value: "true".into() };
+    let records = vec![
+        KafkaRecord { topic: Some("emitted".into()), value: Some("changed".into()), ..KafkaRecord::default() },
+        KafkaRecord { value: Some("changed".into()), headers: vec![header("second")], ..KafkaRecord::default() },
+    ];
+    let emitted = Changes { records: Some(records.clone()), ..Changes::default() };
+    let denial = Denial { reason_code: 0x87, reason: "hostile: denied as told".into() };
+    let closing = Detail::ClientDisconnected(Closing { reason_code: 0, reason: "normal".into() });
+    for (mode, on_publish, on_event) in [
+        ("pass", PublishVerdict::Pass, ObserveVerdict::Pass),
+        ("emit", PublishVerdict::Change(emitted), ObserveVerdict::Emit(records)),
+        ("drop", PublishVerdict::Drop("hostile: dropped as told".into()), ObserveVerdict::Drop("hostile: dropped as told".into())),
+        ("deny", PublishVerdict::Deny(denial), ObserveVerdict::Pass),
+    ] {
+        let loaded = hostile(&engine, mode, "").await.unwrap();
+        assert_eq!(loaded.publish().await, Ok(on_publish), "{mode}");
+        assert_eq!(loaded.observe(closing.clone()).await, Ok(on_event), "{mode}");
+    }
 }
 
 #[tokio::test]
@@ -139,23 +165,40 @@ async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
     let engine = Engine::new().unwrap();
     for (mode, limits, reason) in [
         ("loop", "deadline_ms = 10, instances = 1", "deadline"),
-        ("sleep", "deadline_ms = 10, instances = 1", "deadline"),
+        ("block", "deadline_ms = 10, instances = 1", "deadline"),
         ("allocate", "memory_bytes = 4000000, deadline_ms = 5000, instances = 1", "out-of-memory"),
-        ("return-too-much", "memory_bytes = 200000000, deadline_ms = 5000, instances = 1", "returned-too-much"),
+        ("return-64mib", "memory_bytes = 200000000, deadline_ms = 5000, instances = 1", "returned-too-much"),
+        ("return-headers", "memory_bytes = 200000000, deadline_ms = 5000, instances = 1", "returned-too-much"),
         ("recurse", "deadline_ms = 5000, instances = 1", "trap"),
         ("trap", "instances = 1", "trap"),
-        ("bad-topic", "instances = 1", "invalid-verdict"),
-        ("bad-reason-code", "instances = 1", "invalid-verdict"),
-        ("fault", "instances = 1", "fault-retry"),
+        ("invalid-topic", "instances = 1", "invalid-verdict"),
+        ("fault-invalid", "instances = 1", "fault-invalid"),
+        ("fault-retry", "instances = 1", "fault-retry"),
+        ("fault-internal", "instances = 1", "fault-internal"),
     ] {
         let loaded = hostile(&engine, mode, limits).await.unwrap();
-        for round in 0..3 {
+        let closing = Detail::ClientDisconnected(Closing { reason_code: 0, reason: "normal".into() });
+        for round in 0..2 {
             let failure = loaded.publish().await.expect_err(mode);
-            assert_eq!(failure.reason(), reason, "{mode}, round {round}: {failure}");
+            assert_eq!(failure.reason(), reason, "{mode}, publish, round {round}: {failure}");
+            let failure = loaded.observe(closing.clone()).await.expect_err(mode);
+            assert_eq!(failure.reason(), reason, "{mode}, event, round {round}: {failure}");
         }
         let page = loaded.metrics.render();
-        let counted = format!("hookgate_guest_failures_total{{name=\"hostile\",reason=\"{reason}\"}} 3");
+        let counted = format!("hookgate_guest_failures_total{{name=\"hostile\",reason=\"{reason}\"}} 4");
         assert!(page.contains(&counted), "{mode}: {page}");
+    }
+}
+
+/// The same instance's pool serves before and after.
+#[tokio::test]
+async fn a_guest_that_traps_sometimes_judges_the_rest() {
+    let engine = Engine::new().unwrap();
+    let loaded = hostile(&engine, "trap-sometimes", "instances = 1").await.unwrap();
+    for payload in ["good", "a trap", "good", "a trap", "a trap", "good"] {
+        let message = Message { payload: payload.into(), ..message() };
+        let verdict = loaded.guest.publish(1, 2, "node-1", &client(), &message).await;
+        assert_eq!(verdict.as_ref().map_err(Failure::reason), if payload == "good" { Ok(&PublishVerdict::Pass) } else { Err("trap") });
     }
 }
 
@@ -164,13 +207,14 @@ async fn a_trap_says_what_the_guest_said() {
     let engine = Engine::new().unwrap();
     let loaded = hostile(&engine, "trap", "").await.unwrap();
     let failure = loaded.publish().await.expect_err("it traps").to_string();
-    assert!(failure.contains("unreachable") && failure.contains("told to trap"), "{failure}");
+    assert!(failure.contains("unreachable") && failure.contains("hostile: trapped as told"), "{failure}");
+    assert!(failure.contains("panicking"), "functions are named: {failure}");
 }
 
 #[tokio::test]
 async fn a_flood_of_lines_is_held_back() {
     let engine = Engine::new().unwrap();
-    for (mode, least_dropped) in [("log-flood", 900), ("print", 0)] {
+    for (mode, least_dropped) in [("log-flood", 9_000), ("stderr-flood", 0)] {
         let loaded = hostile(&engine, mode, "log_lines_per_s = 10, deadline_ms = 5000").await.unwrap();
         assert_eq!(loaded.publish().await, Ok(PublishVerdict::Pass), "{mode}");
         let dropped = loaded.metrics.guest_log_lines_dropped.get_or_create_owned(&"hostile".into()).get();
@@ -181,8 +225,8 @@ async fn a_flood_of_lines_is_held_back() {
 #[tokio::test]
 async fn a_guest_that_fails_at_start_is_not_taken() {
     let engine = Engine::new().unwrap();
-    for (mode, reason) in [("trap-at-start", "trap"), ("refuse-at-start", "fault-internal")] {
-        let errors = hostile(&engine, mode, "").await.err().expect(mode);
+    for (mode, reason) in [("trap-at-start", "trap"), ("loop-at-start", "deadline"), ("refuse-start", "fault-internal")] {
+        let errors = hostile(&engine, mode, "start_deadline_ms = 50").await.err().expect(mode);
         assert!(matches!(&errors[..], [LoadError::Trial(failure)] if failure.reason() == reason), "{mode}: {errors:?}");
     }
 }
@@ -222,19 +266,41 @@ async fn an_abandoned_call_leaves_the_pool_whole() {
     assert_eq!(looping.publish().await, Err(Failure::Deadline { limit_ms: 50 }));
 }
 
+/// The flagship's command, signed with the key that it names.
+fn command(nonce: &str, secret: &[u8]) -> Message {
+    let signed = format!("action=unlock&nonce_str={nonce}&process_id=7802441525528958&ts=1700000000");
+    let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret), signed.as_bytes());
+    let sign: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let payload = format!(
+        "{{\"process_id\":\"7802441525528958\",\"action\":\"unlock\",\"nonce_str\":\"{nonce}\",\"ts\":1700000000,\"sign\":\"{sign}\"}}"
+    );
+    Message { topic: "devices/lock-1/command".into(), payload: payload.into(), ..message() }
+}
+
 #[tokio::test]
-async fn state_outlives_versions_and_instances() {
+async fn a_nonce_is_remembered_over_versions() {
     let engine = Engine::new().unwrap();
     let (state, metrics) = (State::new(), Metrics::new());
     let (config, keys) = table(
-        "[[guest]]\nname = \"hostile\"\npath = \"x\"\ngrants = [\"log\", \"settings\", \"state\", \"metrics\", \"crypto\"]\nsettings = { mode = \"state\" }",
+        "[[key]]\nname = \"lock-hmac\"\ntext = \"secret\"\n[[guest]]\nname = \"verify\"\npath = \"x\"\ngrants = [\"settings\", \"crypto\", \"state\"]\nkeys = [\"lock-hmac\"]",
     );
-    for expected in ["1", "2"] {
-        let guest = Guest::load(&engine, &config, &keys, component("hostile"), Arc::clone(&state), &metrics).await.unwrap();
-        let verdict = guest.publish(1, 2, "node-1", &client(), &message()).await;
-        assert_eq!(verdict, Ok(PublishVerdict::Drop(expected.into())));
+    let mut event_id = 0;
+    for (nonce, secret, expected) in [
+        ("n1", "secret", None),
+        ("n1", "secret", Some("replayed")),
+        ("n2", "guessed", Some("bad-signature")),
+        ("n2", "secret", None),
+        ("n2", "secret", Some("replayed")),
+    ] {
+        let component = component("lock_command_verifier");
+        let guest = Guest::load(&engine, &config, &keys, component, Arc::clone(&state), &metrics).await.unwrap();
+        event_id += 1;
+        let verdict = guest.publish(event_id, 1_700_000_001_000, "node-1", &client(), &command(nonce, secret.as_bytes())).await;
+        let verified = Changes { headers: vec![Header { name: "verified".into(), value: "true".into() }], ..Changes::default() };
+        let denied = |reason: &str| PublishVerdict::Deny(Denial { reason_code: 0x87, reason: reason.into() });
+        assert_eq!(verdict, Ok(expected.map_or(PublishVerdict::Change(verified), denied)), "{nonce} {secret}");
     }
-    assert_eq!(state.keys(), 1);
+    assert_eq!(state.keys(), 2);
 }
 
 #[tokio::test]
@@ -250,15 +316,12 @@ async fn what_is_no_guest_is_refused_with_every_reason() {
     for broken in [&b""[..], b"#!/bin/sh", &whole[..whole.len() / 2]] {
         assert!(matches!(&refused(broken).await[..], [LoadError::Broken(_)]));
     }
-    let missing: Vec<Grant> = refused(&whole)
-        .await
-        .iter()
-        .filter_map(|error| match error {
-            LoadError::Ungranted { grant, .. } => Some(*grant),
-            _ => None,
-        })
-        .collect();
-    assert!(missing.contains(&Grant::State) && missing.contains(&Grant::Settings), "{missing:?}");
+    let missing = refused(&component("lock_command_verifier")).await;
+    for grant in [Grant::Settings, Grant::State, Grant::Crypto] {
+        let import = format!("hookgate:guest/{}@0.1.0", grant.name());
+        assert!(missing.contains(&LoadError::Ungranted { import, grant }), "{missing:?}");
+    }
+    assert_eq!(missing.len(), 3, "{missing:?}");
     // A component without anything inside: the header alone.
     assert_eq!(refused(b"\0asm\x0d\0\x01\0").await, [LoadError::NoHooks]);
 }

@@ -94,7 +94,7 @@ impl Gate {
         let config = Config::load(&file).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let bridge = std::sync::Arc::new(Bridge::start(config).await.unwrap());
         let (following, followed) = (std::sync::Arc::clone(&bridge), file.clone());
-        let follow = tokio::spawn(async move { following.follow(&followed).await.unwrap() });
+        let follow = tokio::spawn(async move { following.follow(&followed).await });
         Gate { bridge, folder, file, follow }
     }
 

@@ -44,6 +44,8 @@ modes! {
     Loop = "loop";
     /// Works for `sleep_ms`, then passes.
     Sleep = "sleep";
+    /// Waits in the host for longer than any deadline, then passes.
+    Block = "block";
     /// Takes memory until there is none.
     Allocate = "allocate";
     /// Calls itself until the stack ends.
@@ -144,8 +146,9 @@ impl Hostile {
                 let start = Instant::now();
                 while start.elapsed() < self.sleep {}
             }
+            Mode::Block => std::thread::sleep(Duration::from_secs(3600)),
             Mode::Allocate => loop {
-                black_box(vec![7_u8; 1 << 20].leak());
+                black_box(Vec::<u8>::with_capacity(black_box(1 << 20))).leak();
             },
             Mode::Recurse => {
                 black_box(recurse(black_box(0)));

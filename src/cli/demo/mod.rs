@@ -131,7 +131,7 @@ async fn play(bridge: &Bridge, file: &Path, folder: &Path, length: Option<Durati
     loop {
         tokio::select! {
             _ = signal::ctrl_c() => break,
-            end = &mut follow => return end.map(|()| 0),
+            () = &mut follow => {}
             _ = tick.tick() => {}
         }
         if length.is_some_and(|length| started.elapsed() >= length) {
