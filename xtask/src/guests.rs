@@ -23,7 +23,8 @@ pub(crate) fn build(root: &Path) -> Result<()> {
     ensure_target(root)?;
     cargo(root, &["build", "--release", "--target", TARGET])?;
     for component in components(root)? {
-        let size = component.metadata().with_context(|| component.display().to_string())?.len();
+        let missing = || format!("{} was not built: is its folder in `members` of guests/Cargo.toml?", component.display());
+        let size = component.metadata().with_context(missing)?.len();
         println!("{:>7.1} KiB  {}", size as f64 / 1024.0, component.strip_prefix(root).unwrap_or(&component).display());
     }
     Ok(())
@@ -66,7 +67,7 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // The outer cargo's choices of folders and flags are not the guests'.
     command.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let status = command.args(arguments).arg("--locked").arg("--manifest-path").arg(root.join("guests/Cargo.toml")).current_dir(root).status();
+    let status = command.args(arguments).arg("--manifest-path").arg(root.join("guests/Cargo.toml")).current_dir(root).status();
     let status = status.context("cannot run cargo")?;
     ensure!(status.success(), "`cargo {}` failed in guests/ ({status})", arguments.join(" "));
     Ok(())

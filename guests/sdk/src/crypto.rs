@@ -5,10 +5,10 @@
 pub use crate::bindings::capabilities::hookgate::guest::crypto::{Error, Hash, Scheme};
 use crate::{Fault, host};
 
-/// Whether `mac` is the HMAC of `data` under the named key, or the first bytes of it. In constant time.
+/// Whether `mac` is the HMAC of `data` under the named key, or the first bytes of it, eight or more. In constant time.
 ///
 /// # Errors
-/// There is no such key, or `mac` has an impossible length.
+/// There is no such key, it is of another kind, or `mac` is too short or too long.
 pub fn hmac_verify(key: &str, hash: Hash, data: &[u8], mac: &[u8]) -> Result<bool, Error> {
     host::crypto::hmac_verify(key, hash, data, mac)
 }

@@ -29,7 +29,8 @@ pub fn put_if_absent(key: &str, value: &[u8], ttl_s: Option<u32>) -> Result<bool
     host::state::put_if_absent(key, value, ttl_s)
 }
 
-/// Adds to a number and returns the sum; a key that does not exist counts as 0.
+/// Adds to a number and returns the sum, which stays within `i64`; a key that does not exist counts as 0, and takes `ttl_s` then, so
+/// that it counts a window of time. [`get`] sees the sum's eight bytes, little-endian.
 ///
 /// # Errors
 /// No room, not a number, or the store cannot answer.
