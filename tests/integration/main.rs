@@ -3,5 +3,6 @@
 
 mod command_line;
 mod floors;
+mod mqtt;
 mod smart_lock;
 mod support;
