@@ -14,6 +14,7 @@
 //!
 //! Absent: consumer groups, transactions, the spool.
 
+mod admin;
 mod bounds;
 mod delivery;
 mod embedded;
@@ -29,6 +30,7 @@ mod topics;
 use crate::config::{Place, Problem};
 
 pub use self::{
+    admin::{AdminError, create_topic, delete_topic},
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,
