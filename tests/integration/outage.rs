@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    kafka::create_topic,
     real_kafka::RealKafka,
     support::{Device, Gate, PATIENCE, json, records},
 };
@@ -17,7 +18,7 @@ async fn kafka_killed_for_twenty_seconds_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let Some(kafka) = RealKafka::start(folder.path()) else { return };
     let mut kafka = kafka.unwrap();
-    create_topic(&kafka.address(), "outage").await;
+    create_topic(&kafka.address(), "outage", &[]).await;
     let gate = Gate::start_on(&kafka.address(), TABLES, &[]).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut fleet = tokio::task::JoinSet::new();
