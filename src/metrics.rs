@@ -96,6 +96,8 @@ metrics! {
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
+    kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
+    kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
     config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
 }

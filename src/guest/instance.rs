@@ -27,6 +27,8 @@ use crate::config::Limits;
 const SLACK: Duration = Duration::from_millis(200);
 /// Innermost functions named in a failure.
 const NAMED_FRAMES: usize = 8;
+/// Parts of the names of functions that Rust panics with.
+const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
 /// What is kept of a trap's description, bytes.
 const MAX_TRAP_BYTES: usize = 4 << 10;
 /// wasmtime's words when `set_hostcall_fuel` runs out; it has no public type for it.
@@ -177,12 +179,12 @@ impl Instance {
         } else if cause.contains(TOO_MUCH) {
             Failure::ReturnedTooMuch { limit_bytes: self.limits.returned_bytes }
         } else {
-            let mut message = cause;
+            let mut message = cause.strip_prefix("wasm trap: ").unwrap_or(&cause).to_owned();
             if let Some(text) = printed {
                 message = format!("{message}; it printed: {text}");
             }
-            if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-                let functions = functions(backtrace);
+            let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
+            if !functions.is_empty() {
                 message = format!("{message}; in {functions}");
             }
             message.truncate(message.floor_char_boundary(MAX_TRAP_BYTES));
@@ -195,9 +197,11 @@ fn allowance(limit_ms: u64) -> Duration {
     Duration::from_millis(limit_ms) + SLACK
 }
 
-/// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!core::panicking::panic`.
+/// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust
+/// panics are left out: they are the same every time.
 fn functions(backtrace: &WasmBacktrace) -> String {
     let text = backtrace.to_string();
     let names = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, name)| name.split_once('!').map_or(name, |(_, name)| name));
-    names.take(NAMED_FRAMES).collect::<Vec<_>>().join(" < ")
+    let own = names.filter(|name| !PANICKING.iter().any(|part| name.contains(part)));
+    own.take(NAMED_FRAMES).collect::<Vec<_>>().join(" < ")
 }

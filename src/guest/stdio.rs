@@ -18,6 +18,9 @@ use crate::event::Bytes;
 /// What is kept of one call's output, bytes; the rest is counted and dropped.
 const KEPT_BYTES: usize = 4 << 10;
 
+/// A line that Rust adds to every panic; a guest has no environment to follow it in.
+const RUST_ADVICE: &str = "note: run with `RUST_BACKTRACE=1`";
+
 /// Standard output and standard error of one instance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Printed(Arc<Mutex<Kept>>);
@@ -29,7 +32,7 @@ struct Kept {
 }
 
 impl Printed {
-    /// Takes what was printed since the last time; `None` when it was nothing.
+    /// Takes what was printed since the last time, in one line; `None` when it was nothing.
     pub(super) fn take(&self) -> Option<String> {
         let kept = {
             let mut kept = self.0.lock();
@@ -38,7 +41,9 @@ impl Printed {
             }
             std::mem::take(&mut *kept)
         };
-        let mut text = String::from_utf8_lossy(&kept.bytes).trim_end().to_owned();
+        let text = String::from_utf8_lossy(&kept.bytes);
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(RUST_ADVICE));
+        let mut text = lines.collect::<Vec<_>>().join(" / ");
         if kept.dropped_bytes > 0 {
             text.push_str(&format!(" … and {} bytes more", kept.dropped_bytes));
         }
@@ -117,8 +122,8 @@ mod tests {
     fn output_is_kept_to_a_bound_and_taken_once() {
         let printed = Printed::default();
         assert_eq!(printed.take(), None);
-        printed.print(b"thread panicked\n");
-        assert_eq!(printed.take().as_deref(), Some("thread panicked"));
+        printed.print(b"\nthread panicked:\ntold to\nnote: run with `RUST_BACKTRACE=1` environment variable\n");
+        assert_eq!(printed.take().as_deref(), Some("thread panicked: / told to"));
         printed.print(&[b'x'; KEPT_BYTES + 5]);
         assert!(printed.take().is_some_and(|text| text.ends_with("x … and 5 bytes more")));
         assert_eq!(printed.take(), None);

@@ -166,10 +166,10 @@ async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
     for (mode, limits, reason) in [
         ("loop", "deadline_ms = 10, instances = 1", "deadline"),
         ("block", "deadline_ms = 10, instances = 1", "deadline"),
-        ("allocate", "memory_bytes = 4000000, deadline_ms = 5000, instances = 1", "out-of-memory"),
-        ("return-64mib", "memory_bytes = 200000000, deadline_ms = 5000, instances = 1", "returned-too-much"),
-        ("return-headers", "memory_bytes = 200000000, deadline_ms = 5000, instances = 1", "returned-too-much"),
-        ("recurse", "deadline_ms = 5000, instances = 1", "trap"),
+        ("allocate", "memory_bytes = 4000000, deadline_ms = 60000, instances = 1", "out-of-memory"),
+        ("return-64mib", "memory_bytes = 200000000, deadline_ms = 60000, instances = 1", "returned-too-much"),
+        ("return-headers", "memory_bytes = 200000000, deadline_ms = 60000, instances = 1", "returned-too-much"),
+        ("recurse", "deadline_ms = 60000, instances = 1", "trap"),
         ("trap", "instances = 1", "trap"),
         ("invalid-topic", "instances = 1", "invalid-verdict"),
         ("fault-invalid", "instances = 1", "fault-invalid"),
@@ -208,14 +208,14 @@ async fn a_trap_says_what_the_guest_said() {
     let loaded = hostile(&engine, "trap", "").await.unwrap();
     let failure = loaded.publish().await.expect_err("it traps").to_string();
     assert!(failure.contains("unreachable") && failure.contains("hostile: trapped as told"), "{failure}");
-    assert!(failure.contains("panicking"), "functions are named: {failure}");
+    assert!(failure.contains("; in ") && failure.contains("hostile"), "functions are named: {failure}");
 }
 
 #[tokio::test]
 async fn a_flood_of_lines_is_held_back() {
     let engine = Engine::new().unwrap();
     for (mode, least_dropped) in [("log-flood", 9_000), ("stderr-flood", 0)] {
-        let loaded = hostile(&engine, mode, "log_lines_per_s = 10, deadline_ms = 5000").await.unwrap();
+        let loaded = hostile(&engine, mode, "log_lines_per_s = 10, deadline_ms = 60000").await.unwrap();
         assert_eq!(loaded.publish().await, Ok(PublishVerdict::Pass), "{mode}");
         let dropped = loaded.metrics.guest_log_lines_dropped.get_or_create_owned(&"hostile".into()).get();
         assert!(dropped >= least_dropped, "{mode}: {dropped}");

@@ -152,3 +152,143 @@ fn qos(qos: Qos) -> QoS {
         Qos::ExactlyOnce => QoS::ExactlyOnce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::guest::{bindings::imported::types::MessageParam, lower};
+
+    /// What a guest would answer that returns the message it was given.
+    fn returned(message: &MessageParam<'_>) -> MessageResult {
+        let header = |header: &types::HeaderParam<'_>| HeaderResult { name: header.name.to_owned(), value: header.value.to_owned() };
+        MessageResult {
+            topic: message.topic.to_owned(),
+            payload: message.payload.to_vec(),
+            qos: message.qos,
+            retain: message.retain,
+            expiry_s: message.expiry_s,
+            content_type: message.content_type.map(str::to_owned),
+            response_topic: message.response_topic.map(str::to_owned),
+            correlation_data: message.correlation_data.map(<[u8]>::to_vec),
+            user_properties: message.user_properties.iter().map(header).collect(),
+        }
+    }
+
+    fn text() -> impl Strategy<Value = Text> {
+        "[a-zäß🔒/ ]{0,12}".prop_map(Text::from)
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    fn header_list() -> impl Strategy<Value = Vec<Header>> {
+        prop::collection::vec((text(), text()).prop_map(|(name, value)| Header { name, value }), 0..4)
+    }
+
+    fn properties() -> impl Strategy<Value = Properties> {
+        let topic = "[a-z]{1,5}(/[a-z]{0,3}){0,2}".prop_map(Text::from);
+        let option = prop::option::of::<BoxedStrategy<Text>>;
+        (any::<Option<u32>>(), option(text().boxed()), option(topic.boxed()), prop::option::of(bytes()), header_list()).prop_map(
+            |(expiry_s, content_type, response_topic, correlation_data, user_properties)| Properties {
+                expiry_s,
+                payload_is_utf8: Some(false),
+                content_type,
+                response_topic,
+                correlation_data,
+                user_properties,
+            },
+        )
+    }
+
+    fn messages() -> impl Strategy<Value = Message> {
+        let qos = prop::sample::select(vec![QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+        let topic = "[a-zä]{1,5}(/[a-z]{0,3}){0,3}".prop_map(Text::from);
+        (topic, bytes(), qos, any::<bool>(), prop::option::of(properties()), header_list(), prop::option::of(text())).prop_map(
+            |(topic, payload, qos, retain, properties, annotations, publisher_username)| Message {
+                publisher: "lock-1".into(),
+                publisher_username,
+                topic,
+                payload,
+                qos,
+                retain,
+                received_at_ms: 1_700_000_000_000,
+                properties: properties.map(Box::new),
+                annotations,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_guest_gives_back_is_what_it_was_given(message in messages()) {
+            let user_properties = lower::user_properties(&message);
+            let lowered = lower::message(&message, message.qos, &user_properties);
+            prop_assert_eq!(replaced(returned(&lowered), &message), Ok(message.clone()));
+        }
+    }
+
+    fn original() -> Message {
+        Message {
+            publisher: "lock-1".into(),
+            publisher_username: None,
+            topic: "a".into(),
+            payload: "text".into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            received_at_ms: 1,
+            properties: Some(Box::new(Properties { payload_is_utf8: Some(true), ..Properties::default() })),
+            annotations: vec![],
+        }
+    }
+
+    #[test]
+    fn messages_that_no_packet_can_carry_are_refused() {
+        let long = || "x".repeat(MAX_FIELD_BYTES + 1);
+        let header = |name: &str, value: &str| vec![HeaderResult { name: name.to_owned(), value: value.to_owned() }];
+        let original = original();
+        let base = || returned(&lower::message(&original, original.qos, &[]));
+        for (message, said) in [
+            (MessageResult { topic: String::new(), ..base() }, "topic: it is empty"),
+            (MessageResult { topic: "a/+".to_owned(), ..base() }, "topic: a topic name contains no wildcard"),
+            (MessageResult { topic: "$SYS/x".to_owned(), ..base() }, "begin with $"),
+            (MessageResult { topic: long(), ..base() }, "longer than 65535"),
+            (MessageResult { response_topic: Some("a/#".to_owned()), ..base() }, "response-topic"),
+            (MessageResult { content_type: Some("a\0".to_owned()), ..base() }, "content-type contains the character U+0000"),
+            (MessageResult { correlation_data: Some(vec![0; MAX_FIELD_BYTES + 1]), ..base() }, "correlation-data"),
+            (MessageResult { user_properties: header(&long(), ""), ..base() }, "name of a user property"),
+            (MessageResult { user_properties: header("", "\0"), ..base() }, "value of a user property"),
+        ] {
+            let Err(Failure::InvalidVerdict(text)) = replaced(message, &original) else { panic!("taken: {said}") };
+            assert!(text.contains(said), "{text:?} does not say {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_promise_of_text_holds_as_long_as_it_is_text() {
+        let original = original();
+        for (payload, expected) in [(&b"other"[..], Some(true)), (&[0xff], None)] {
+            let message = MessageResult { payload: payload.to_vec(), ..returned(&lower::message(&original, original.qos, &[])) };
+            let replaced = replaced(message, &original).unwrap();
+            assert_eq!(replaced.properties.and_then(|properties| properties.payload_is_utf8), expected);
+        }
+    }
+
+    #[test]
+    fn denials_and_records_are_checked() {
+        for (reason_code, reason, valid) in
+            [(0x87, "no", true), (0x80, "", true), (0x7f, "no", false), (0, "no", false), (0x87, "\0", false)]
+        {
+            let denial = denied(types::Denial { reason_code, reason: reason.to_owned() });
+            assert_eq!(denial.is_ok(), valid, "{reason_code:#x} {reason:?}");
+        }
+        for (topic, valid) in
+            [(None, true), (Some("a.b_c-1"), true), (Some(""), false), (Some(".."), false), (Some("a/b"), false), (Some("ä"), false)]
+        {
+            let record = record(types::KafkaRecord { topic: topic.map(str::to_owned), key: None, value: None, headers: vec![] });
+            assert_eq!(record.is_ok(), valid, "{topic:?}");
+        }
+    }
+}

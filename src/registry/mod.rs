@@ -4,6 +4,8 @@
 //! failure keeps the old and says why. Invariants: a snapshot never changes; a guest whose configuration, keys and file are the same keeps
 //! its instances over a reload; a guest's state goes with its name. Absent: tenants, signatures, canaries.
 
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};

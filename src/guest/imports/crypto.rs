@@ -102,3 +102,91 @@ impl crypto::Host for Host {
         digest::digest(algorithm, &data).as_ref().to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::{
+        rand::SystemRandom,
+        signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+    };
+
+    use super::*;
+
+    fn keys(listed: &[&str], all: &[(&str, KeyKind, &[u8])]) -> Keys {
+        let place = config::Place { file: std::sync::Arc::default(), line: 1, column: 1 };
+        let placed = |value: &str| config::Placed { value: value.to_owned(), place: place.clone() };
+        let guest = config::Guest {
+            name: "verify".to_owned(),
+            place: config::Placed { value: (), place: place.clone() },
+            path: config::Placed { value: "verify.wasm".into(), place: place.clone() },
+            grants: vec![config::Grant::Crypto],
+            keys: listed.iter().map(|name| placed(name)).collect(),
+            settings: vec![],
+            limits: config::Limits::default(),
+        };
+        let key = |(name, kind, bytes): &(&str, KeyKind, &[u8])| config::Key { name: placed(name), kind: *kind, bytes: bytes.to_vec() };
+        Keys::new(&guest, &all.iter().map(key).collect::<Vec<_>>())
+    }
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn macs_are_verified_whole_and_truncated() {
+        let keys = keys(&["jefe"], &[("jefe", KeyKind::Hmac, b"Jefe"), ("other", KeyKind::Hmac, b"x")]);
+        let data = b"what do ya want for nothing?";
+        let mac = [
+            0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7, 0x5a, 0x00, 0x3f, 0x08, 0x9d,
+            0x27, 0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec, 0x38, 0x43,
+        ];
+        let verify = |key, hash, data: &[u8], mac: &[u8]| keys.hmac_verify(key, hash, data, mac).map_err(|error| format!("{error:?}"));
+        let mut forged = mac;
+        forged[7] ^= 1;
+        for (mac, expected) in
+            [(&mac[..], true), (&mac[..8], true), (&mac[..31], true), (&forged[..], false), (&forged[..8], false), (&mac[1..], false)]
+        {
+            assert_eq!(verify("jefe", Hash::Sha256, data, mac), Ok(expected), "{mac:?}");
+        }
+        assert_eq!(verify("jefe", Hash::Sha256, b"other", &mac), Ok(false));
+        assert_eq!(verify("jefe", Hash::Sha512, data, &mac), Ok(false));
+        for length in [0, 1, 7, 33] {
+            let mac = vec![0; length];
+            assert!(verify("jefe", Hash::Sha256, data, &mac).is_err_and(|error| error.contains("8 to 32 bytes")), "{length}");
+        }
+        for name in ["other", "nobody"] {
+            assert!(verify(name, Hash::Sha256, data, &mac).is_err_and(|error| error.contains("NoSuchKey")), "{name} is not listed");
+        }
+    }
+
+    #[test]
+    fn signatures_are_verified_under_their_own_scheme() {
+        let random = SystemRandom::new();
+        let ed25519 = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let p256 = |algorithm, pkcs8: &[u8]| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, &random).unwrap();
+        let fixed_pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let (fixed, asn1) =
+            (p256(&ECDSA_P256_SHA256_FIXED_SIGNING, fixed_pkcs8.as_ref()), p256(&ECDSA_P256_SHA256_ASN1_SIGNING, fixed_pkcs8.as_ref()));
+        let keys = keys(
+            &["ed", "p256", "mac"],
+            &[
+                ("ed", KeyKind::Ed25519, ed25519.public_key().as_ref()),
+                ("p256", KeyKind::EcdsaP256, fixed.public_key().as_ref()),
+                ("mac", KeyKind::Hmac, b"secret"),
+            ],
+        );
+        let data = b"unlock";
+        for (key, scheme, signature) in [
+            ("ed", Scheme::Ed25519, ed25519.sign(data).as_ref().to_vec()),
+            ("p256", Scheme::EcdsaP256Sha256, fixed.sign(&random, data).unwrap().as_ref().to_vec()),
+            ("p256", Scheme::EcdsaP256Sha256, asn1.sign(&random, data).unwrap().as_ref().to_vec()),
+        ] {
+            let verify =
+                |data: &[u8], signature: &[u8]| keys.signature_verify(key, scheme, data, signature).map_err(|error| error.to_string());
+            assert_eq!(verify(data, &signature), Ok(true), "{key}");
+            assert_eq!(verify(b"lock", &signature), Ok(false), "{key}");
+            assert_eq!(verify(data, &[]), Ok(false), "{key}");
+        }
+        for (key, scheme) in [("ed", Scheme::EcdsaP256Sha256), ("mac", Scheme::Ed25519)] {
+            assert!(matches!(keys.signature_verify(key, scheme, data, &[0; 64]), Err(Error::Malformed(_))), "{key}");
+        }
+        assert!(matches!(keys.signature_verify("nobody", Scheme::Ed25519, data, &[0; 64]), Err(Error::NoSuchKey)));
+    }
+}

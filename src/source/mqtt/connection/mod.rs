@@ -1,0 +1,129 @@
+//! One task per socket: the only place with a socket and a clock. It carries packets between the socket and the session, and the
+//! session's outputs to the broker.
+//!
+//! Each wake-up takes in everything that has arrived, lets the session act, and leaves one buffer to write. The connection is in two
+//! stages: while it is *open* it serves the socket; in *closing* the socket is gone and what was read is brought to its end.
+//!
+//! Invariants: `client.disconnected` is raised once for each client that was let in, as the last event but its will; a session is handed
+//! over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
+
+mod closing;
+mod handshake;
+mod lane;
+mod open;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
+
+use self::{
+    handshake::Admitted,
+    lane::{Lane, Work},
+};
+use super::{
+    Shared,
+    codec::Codec,
+    mailbox::Mailbox,
+    packet::Outgoing,
+    session::{Output, Session, connect::Terms, keepalive::KeepAlive},
+};
+use crate::{
+    event::{Client, Closing, Detail},
+    hook::Hook,
+};
+
+/// The read buffer of a fresh connection, bytes.
+const INPUT_BYTES: usize = 4 * 1024;
+
+/// A connection whose client is in.
+struct Connection {
+    shared: Arc<Shared>,
+    terms: Terms,
+    client: Arc<Client>,
+    /// Until it is handed over, parked or ended.
+    session: Option<Box<Session>>,
+    codec: Codec,
+    input: BytesMut,
+    output: BytesMut,
+    outputs: Vec<Output>,
+    lane: Arc<Lane>,
+    keep_alive: KeepAlive,
+    /// Writing failed: the client is read to its end, and told nothing more.
+    mute: bool,
+    /// Where verdicts go once the session was handed over.
+    former_mailbox: Option<Arc<Mailbox>>,
+    /// Who waits for this connection's last event.
+    successor: Option<oneshot::Sender<()>>,
+    /// A session whose successor vanished.
+    orphan: Option<Box<Session>>,
+}
+
+/// How the open stage ended.
+struct End {
+    closing: Closing,
+    with_will: bool,
+}
+
+/// Serves one socket from its first byte to the end of everything that it brought.
+pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, peer: SocketAddr)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut codec = Codec::new(shared.limits().max_packet_bytes);
+    let mut input = BytesMut::with_capacity(INPUT_BYTES);
+    let Some(terms) = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input).await else { return };
+    if let Some(bytes) = terms.max_packet_bytes {
+        codec.limit_outgoing(bytes);
+    }
+    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, peer).await;
+    let lane = Arc::new(Lane::default());
+    let mut connection = Connection {
+        keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),
+        shared: Arc::clone(&shared),
+        terms,
+        client: Arc::clone(&client),
+        session: Some(session),
+        codec,
+        input,
+        output: BytesMut::new(),
+        outputs: Vec::new(),
+        lane: Arc::clone(&lane),
+        mute: false,
+        former_mailbox: None,
+        successor: None,
+        orphan: None,
+    };
+    shared.metrics.connections.inc();
+    if let Some(predecessor) = predecessor {
+        lane.add(Work::After(predecessor));
+    }
+    connection.welcome(session_present);
+    let mut work = pin!(lane.run(&shared, &client));
+    let end = connection.open(&mut reader, &mut writer, &mut tenancy, work.as_mut()).await;
+    shared.metrics.connections.dec();
+    drop((reader, writer));
+    connection.close(end, tenancy, work).await;
+}
+
+impl Connection {
+    fn welcome(&mut self, session_present: bool) {
+        let connack = Outgoing::ConnAck(Box::new(self.terms.connack(session_present)));
+        if self.codec.encode(connack, &mut self.output).is_err() {
+            tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");
+        }
+        tracing::debug!(client_id = %self.client.client_id, peer = %self.client.peer, session_present, "client connected");
+        self.observe(Hook::ClientConnected, |connection| Detail::ClientConnected(connection.terms.connection()));
+    }
+
+    /// Raises an event if anybody wants it.
+    fn observe(&self, hook: Hook, detail: impl FnOnce(&Self) -> Detail) {
+        if self.shared.pipeline.wants(hook) {
+            self.lane.add(Work::Observe(detail(self)));
+        }
+    }
+}

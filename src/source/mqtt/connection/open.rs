@@ -1,0 +1,256 @@
+//! The open stage: socket, session, lane and timers side by side.
+
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
+    time::{Duration, sleep_until},
+};
+
+use super::{Connection, End, lane::Work};
+use crate::{
+    event::{Closing, Detail, DropReason, Text, now_ms},
+    hook::Hook,
+    source::mqtt::{
+        Phase,
+        aftermath::{count, count_drop},
+        mailbox::Parcel,
+        packet::Outgoing,
+        reason::{self, Fault},
+        session::{Granted, Output, Wanted},
+        sessions::{Eviction, Tenancy},
+    },
+};
+
+/// Work that may wait in the lane before reading pauses.
+const MAX_BACKLOG: usize = 256;
+/// From here on nothing more is delivered until the socket has taken something, bytes.
+const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
+/// From here on nothing is read either: each packet may bring an answer.
+const OUTPUT_FULL_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
+/// Room for reading, bytes.
+const READ_BYTES: usize = 16 * 1024;
+/// How long the last packets to a client may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What woke the connection.
+enum Wake {
+    Read(std::io::Result<usize>),
+    Wrote(std::io::Result<usize>),
+    Lane,
+    Settled,
+    Mail,
+    Timer,
+    Evicted(Option<Eviction>),
+    Phase,
+}
+
+impl Connection {
+    /// Serves the socket until it or the client is gone, or the process drains. The session is detached when it returns, and handed
+    /// over if the client came back on another connection.
+    pub(super) async fn open<R, W, L>(&mut self, reader: &mut R, writer: &mut W, tenancy: &mut Tenancy, mut work: Pin<&mut L>) -> End
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+        L: Future<Output = Infallible>,
+    {
+        let end = self.serve(reader, writer, tenancy, work.as_mut()).await;
+        if let Some(session) = &mut self.session {
+            session.catch_up();
+            session.detach();
+        }
+        let farewell = async {
+            writer.write_all_buf(&mut self.output).await?;
+            writer.shutdown().await
+        };
+        if end.closing.reason != LOST && !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+            tracing::debug!(client_id = %self.client.client_id, "the last packets could not be written");
+        }
+        end
+    }
+
+    async fn serve<R, W, L>(&mut self, reader: &mut R, writer: &mut W, tenancy: &mut Tenancy, mut work: Pin<&mut L>) -> End
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+        L: Future<Output = Infallible>,
+    {
+        let mut phase = self.shared.phase.subscribe();
+        let Some(session) = &self.session else { return lost() };
+        let (settlements, mailbox, lane) = (Arc::clone(session.settlements()), Arc::clone(session.mailbox()), Arc::clone(&self.lane));
+        let mut timer = std::pin::pin!(sleep_until(self.keep_alive.next_look(Instant::now()).into()));
+        loop {
+            let draining = *phase.borrow_and_update() != Phase::Running;
+            match self.step(draining) {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(fault) => return self.fail(fault),
+            }
+            if draining && self.is_drained(&phase) {
+                return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
+            }
+            let may_read = !draining && !self.is_behind() && self.output.len() < OUTPUT_FULL_BYTES;
+            self.keep_alive.pause(draining || self.is_behind(), Instant::now());
+            if self.mute {
+                self.output.clear();
+            }
+            if may_read {
+                self.input.reserve(READ_BYTES);
+            }
+            let wake = tokio::select! {
+                biased;
+                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => Wake::Wrote(written),
+                () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
+                read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
+                () = settlements.wait() => Wake::Settled,
+                () = mailbox.wait() => Wake::Mail,
+                eviction = &mut tenancy.eviction => Wake::Evicted(eviction.ok()),
+                _ = phase.changed() => Wake::Phase,
+                () = timer.as_mut() => Wake::Timer,
+            };
+            match wake {
+                Wake::Read(Ok(0) | Err(_)) => return lost(), // all packets before it were taken
+                Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
+                Wake::Read(Ok(_)) => self.keep_alive.heard(Instant::now()),
+                Wake::Mail => self.session.iter_mut().for_each(|session| session.has_mail()),
+                Wake::Timer if self.keep_alive.expired(Instant::now()) => {
+                    return self.fail(Fault::new(reason::KEEP_ALIVE_TIMEOUT, "keepalive-timeout", "nothing was heard for too long"));
+                }
+                Wake::Timer => timer.as_mut().reset(self.keep_alive.next_look(Instant::now()).into()),
+                Wake::Evicted(eviction) => {
+                    return match (eviction, self.session.take()) {
+                        (Some(eviction), Some(session)) => self.evicted(eviction, session),
+                        _ => lost(),
+                    };
+                }
+                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+            }
+        }
+    }
+
+    /// Takes in what there is: verdicts, settlements, packets, deliveries.
+    fn step(&mut self, draining: bool) -> Result<Option<End>, Fault> {
+        let now_ms = now_ms();
+        let wanted =
+            Wanted { delivered: self.shared.pipeline.wants(Hook::MessageDelivered), acked: self.shared.pipeline.wants(Hook::MessageAcked) };
+        let verdicts = self.lane.verdicts();
+        if let Some(session) = &mut self.session {
+            for (number, verdict) in verdicts {
+                session.decided(number, verdict);
+            }
+        }
+        while !draining && !self.is_behind() && self.output.len() < OUTPUT_FULL_BYTES {
+            let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
+            if let Some(end) = self.apply(now_ms)? {
+                return Ok(Some(end));
+            }
+            handled?;
+        }
+        loop {
+            let deliver = !self.mute && self.output.len() < OUTPUT_HIGH_BYTES && self.lane.backlog() < MAX_BACKLOG;
+            let Some(session) = &mut self.session else { return Ok(None) };
+            let advanced = session.advance(now_ms, deliver, wanted, &mut self.outputs);
+            let more = deliver && session.can_deliver();
+            self.apply(now_ms)?;
+            advanced?;
+            if !more {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Does what the session wants done.
+    fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut end = None;
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send(packet) => self.send(packet)?,
+                Output::Publish { message, number, receipt } => {
+                    self.shared.metrics.messages_received.inc();
+                    self.lane.add(Work::Publish { message, number, receipt });
+                }
+                Output::Observe(Detail::MessageDropped(dropping)) => {
+                    count(&self.shared.metrics, &self.client, &dropping.message, dropping.reason, &dropping.explanation);
+                    self.lane.add(Work::Observe(Detail::MessageDropped(dropping)));
+                }
+                Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
+                Output::Subscribe { filter, granted, is_new, retained } => self.subscribe(&filter, granted, is_new, retained, now_ms),
+                Output::Unsubscribe(filter) => self.unsubscribe(&filter),
+                Output::Goodbye { closing, with_will } => end = Some(End { closing, with_will }),
+            }
+        }
+        self.outputs = outputs;
+        Ok(end)
+    }
+
+    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
+        if let Outgoing::Publish(_) = packet {
+            self.shared.metrics.messages_sent.inc();
+        }
+        self.codec
+            .encode(packet, &mut self.output)
+            .map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
+    }
+
+    fn subscribe(&mut self, filter: &Text, granted: Granted, is_new: bool, retained: bool, now_ms: u64) {
+        let Some(session) = &self.session else { return };
+        self.shared.subscriptions.insert(filter, session.number(), session.mailbox(), granted);
+        if is_new {
+            self.shared.metrics.subscriptions.inc();
+        }
+        if !retained {
+            return;
+        }
+        for message in self.shared.retained.matching(filter, now_ms) {
+            if granted.options.no_local && message.publisher == self.client.client_id {
+                continue;
+            }
+            let qos = message.qos.min(granted.options.qos);
+            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
+            if let Err(rejected) = session.mailbox().push(parcel) {
+                self.drop_message(rejected.parcel, rejected.reason);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, filter: &Text) {
+        if let Some(session) = &self.session {
+            self.shared.subscriptions.remove(filter, session.number());
+            self.shared.metrics.subscriptions.dec();
+        }
+    }
+
+    fn drop_message(&self, parcel: Parcel, reason: DropReason) {
+        let detail = count_drop(&self.shared.metrics, &self.client, parcel.message, reason, Text::new());
+        self.lane.add(Work::Observe(detail));
+    }
+
+    /// The pipeline is behind: reading pauses.
+    fn is_behind(&self) -> bool {
+        self.lane.backlog() >= MAX_BACKLOG || self.session.as_ref().is_some_and(|session| session.is_full())
+    }
+
+    fn is_drained(&self, phase: &watch::Receiver<Phase>) -> bool {
+        let idle = self.lane.backlog() == 0 && self.session.as_ref().is_none_or(|session| session.is_settled());
+        idle || *phase.borrow() == Phase::Stopped
+    }
+
+    /// Ends the connection for a fault, telling clients that can be told.
+    pub(super) fn fail(&mut self, fault: Fault) -> End {
+        let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
+        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text }).is_err() {
+            tracing::debug!(client_id = %self.client.client_id, "DISCONNECT does not fit into what the client takes");
+        }
+        tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
+        End { closing: fault.closing(), with_will: true }
+    }
+}
+
+const LOST: &str = "connection-lost";
+
+fn lost() -> End {
+    End { closing: Closing { reason_code: reason::UNSPECIFIED, reason: Text::from_static(LOST) }, with_will: true }
+}

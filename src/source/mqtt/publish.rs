@@ -1,0 +1,36 @@
+//! One publish through the pipeline, and what follows from the decision: retain, find the receivers.
+
+use std::sync::Arc;
+
+use super::{Shared, aftermath::count_drop, dispatch::Routed, retained::Kept, session::Verdict};
+use crate::{
+    event::{Client, DropReason, Message, Receipt, Text},
+    pipeline::Decision,
+};
+
+/// Publishes a message; the verdict, and what the bus is to carry.
+pub(super) async fn publish(shared: &Shared, client: &Arc<Client>, message: Message, receipt: Receipt) -> (Verdict, Option<Routed>) {
+    match shared.pipeline.publish(client, message, receipt).await {
+        Decision::Accept(message) => {
+            let routed = accept(shared, client, message).await;
+            (Verdict::Accepted { matched: routed.is_some() }, routed)
+        }
+        Decision::Swallow => (Verdict::Swallowed, None),
+        Decision::Deny(denial) => (Verdict::Denied(denial), None),
+    }
+}
+
+async fn accept(shared: &Shared, client: &Arc<Client>, message: Arc<Message>) -> Option<Routed> {
+    let kept = if message.retain { Some(shared.retained.keep(&message)) } else { None };
+    let receivers = shared.subscriptions.receivers(&message.topic, &client.client_id);
+    let drop = match kept {
+        Some(Kept::Full) => Some((DropReason::QueueFull, "the store of retained messages is full")),
+        None | Some(Kept::Cleared) if receivers.is_empty() => Some((DropReason::NoSubscribers, "")),
+        _ => None,
+    };
+    if let Some((reason, text)) = drop {
+        let detail = count_drop(&shared.metrics, client, Arc::clone(&message), reason, Text::from_static(text));
+        shared.pipeline.observe(client, detail).await;
+    }
+    (!receivers.is_empty()).then_some(Routed { message, receivers })
+}

@@ -1,0 +1,161 @@
+//! The last message of each topic, for those who subscribe later.
+//!
+//! A tree by topic level, so that a subscription costs what its filter reaches. Bounded in messages; a topic deeper than
+//! [`MAX_TOPIC_LEVELS`] (only a guest could make one) is not retained.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
+
+use super::session::connect::{MAX_TOPIC_LEVELS, too_deep};
+use crate::{event::Message, metrics::Metrics};
+
+/// What became of a message with the retain flag.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It is the topic's retained message now.
+    Stored,
+    /// It was empty: the topic has none any more.
+    Cleared,
+    /// There is no room for another topic.
+    Full,
+}
+
+/// All retained messages.
+#[derive(Debug)]
+pub(super) struct Retained {
+    tree: RwLock<Tree>,
+    max_messages: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Tree {
+    root: Node,
+    count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    levels: HashMap<Box<str>, Node>,
+    message: Option<Arc<Message>>,
+}
+
+impl Retained {
+    /// None yet, and at most `max_messages`.
+    pub(super) fn new(max_messages: usize, metrics: Arc<Metrics>) -> Self {
+        Retained { tree: RwLock::default(), max_messages, metrics }
+    }
+
+    /// Keeps a message that was published with the retain flag, or clears its topic when it is empty.
+    pub(super) fn keep(&self, message: &Arc<Message>) -> Kept {
+        if message.payload.is_empty() {
+            self.clear(&message.topic);
+            return Kept::Cleared;
+        }
+        let mut tree = self.tree.write();
+        if too_deep(&message.topic) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
+            return Kept::Full;
+        }
+        if tree.root.node(&message.topic).message.replace(Arc::clone(message)).is_none() {
+            tree.count += 1;
+            self.metrics.retained_messages.inc();
+        }
+        Kept::Stored
+    }
+
+    /// The retained messages under `filter` that have not expired.
+    pub(super) fn matching(&self, filter: &str, now_ms: u64) -> Vec<Arc<Message>> {
+        let mut found = Vec::new();
+        let mut expired = Vec::new();
+        let levels: Vec<&str> = filter.split('/').collect();
+        self.tree.read().root.collect(&levels, true, &mut |message| {
+            if has_expired(message, now_ms) { expired.push(message.topic.clone()) } else { found.push(Arc::clone(message)) }
+        });
+        for topic in expired {
+            self.remove(&topic, |message| has_expired(message, now_ms));
+        }
+        found
+    }
+
+    fn clear(&self, topic: &str) {
+        self.remove(topic, |_| true);
+    }
+
+    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) {
+        let mut tree = self.tree.write();
+        if tree.root.remove(&mut topic.split('/').take(MAX_TOPIC_LEVELS), &condition) {
+            tree.count -= 1;
+            self.metrics.retained_messages.dec();
+        }
+    }
+}
+
+fn has_expired(message: &Message, now_ms: u64) -> bool {
+    let expiry_s = message.properties.as_ref().and_then(|properties| properties.expiry_s);
+    expiry_s.is_some_and(|expiry_s| message.received_at_ms + u64::from(expiry_s) * 1000 <= now_ms)
+}
+
+impl Node {
+    fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        let mut node = self;
+        for level in topic.split('/') {
+            node = node.levels.get(level)?;
+        }
+        node.message.as_ref()
+    }
+
+    fn node(&mut self, topic: &str) -> &mut Node {
+        let mut node = self;
+        for level in topic.split('/') {
+            if !node.levels.contains_key(level) {
+                node.levels.insert(level.into(), Node::default());
+            }
+            node = node.levels.entry(level.into()).or_default();
+        }
+        node
+    }
+
+    /// Removes a message and the way that leads nowhere else; whether it was there.
+    fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, condition: &impl Fn(&Message) -> bool) -> bool {
+        let Some(level) = levels.next() else {
+            return self.message.take_if(|message| condition(message)).is_some();
+        };
+        let Some(node) = self.levels.get_mut(level) else { return false };
+        let removed = node.remove(levels, condition);
+        if node.message.is_none() && node.levels.is_empty() {
+            self.levels.remove(level);
+        }
+        removed
+    }
+
+    fn collect(&self, filter: &[&str], first: bool, found: &mut impl FnMut(&Arc<Message>)) {
+        let reserved = |level: &str| first && level.starts_with('$'); // [MQTT-4.7.2-1]
+        match filter.split_first() {
+            None => self.message.iter().for_each(found),
+            Some((&"#", _)) => {
+                self.message.iter().for_each(&mut *found);
+                for (level, node) in &self.levels {
+                    if !reserved(level) {
+                        node.collect(&["#"], false, found);
+                    }
+                }
+            }
+            Some((&"+", rest)) => {
+                for (level, node) in &self.levels {
+                    if !reserved(level) {
+                        node.collect(rest, false, found);
+                    }
+                }
+            }
+            Some((level, rest)) => {
+                if let Some(node) = self.levels.get(*level) {
+                    node.collect(rest, false, found);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! From CONNECT to terms: what the client asked for, what it is granted, or why it is refused.
+
+use crate::{
+    config::Mqtt,
+    event::{Connection, Header, Message, Text},
+    source::mqtt::{
+        own,
+        packet::{ConnAck, Connect, Protocol, Will},
+        reason::{self, Fault},
+    },
+    topic,
+};
+
+/// Topic aliases that one MQTT 5 connection may define.
+pub(crate) const TOPIC_ALIAS_MAXIMUM: u16 = 64;
+
+/// Levels of a topic name or filter; deeper ones are refused, so that every walk over levels is bounded.
+pub(crate) const MAX_TOPIC_LEVELS: usize = 128;
+
+/// What holds between client and broker for one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) protocol: Protocol,
+    pub(crate) client_id: Text,
+    pub(crate) username: Option<Text>,
+    pub(crate) clean_start: bool,
+    /// As granted; 0 is none.
+    pub(crate) keep_alive_s: u16,
+    /// As granted.
+    pub(crate) session_expiry_s: u32,
+    /// QoS 1 and 2 deliveries that the client takes before it acknowledges.
+    pub(crate) receive_maximum: u16,
+    /// Largest packet that the client takes.
+    pub(crate) max_packet_bytes: Option<u32>,
+    /// Whether reason strings are welcome on other packets than CONNACK and DISCONNECT.
+    pub(crate) problem_information: bool,
+    pub(crate) user_properties: Vec<Header>,
+    pub(crate) will: Option<LastWill>,
+    answer: ConnAck,
+}
+
+/// A will that waits for the end of its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct LastWill {
+    /// What is published; the time is set then.
+    pub(crate) message: Message,
+    /// How long after the connection's end, seconds.
+    pub(crate) delay_s: u32,
+}
+
+impl Terms {
+    /// Grants or refuses; `fresh_id` names a client that gave no identifier.
+    ///
+    /// # Errors
+    /// The code is for CONNACK.
+    pub(crate) fn negotiate(connect: Connect, limits: &Mqtt, fresh_id: impl FnOnce() -> Text) -> Result<Self, Fault> {
+        check(&connect)?;
+        let five = connect.protocol.is_5();
+        let assigned = connect.client_id.is_empty();
+        let client_id = if assigned { fresh_id() } else { own::text(&connect.client_id) };
+        let username = connect.username.as_ref().map(own::text);
+        let session_expiry_s = connect.session_expiry_s.min(limits.max_session_expiry_s);
+        let asked = connect.keep_alive_s;
+        let shorten = five && limits.max_keep_alive_s > 0 && (asked == 0 || asked > limits.max_keep_alive_s);
+        let keep_alive_s = if shorten { limits.max_keep_alive_s } else { asked };
+        let will = connect
+            .will
+            .as_ref()
+            .map(|will| LastWill { message: will_message(will, &client_id, username.as_ref()), delay_s: will.delay_s });
+        let answer = ConnAck {
+            session_expiry_s: (session_expiry_s != connect.session_expiry_s).then_some(session_expiry_s),
+            receive_maximum: limits.receive_maximum,
+            max_packet_bytes: Some(limits.max_packet_bytes),
+            assigned_client_id: assigned.then(|| client_id.clone()),
+            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+            server_keep_alive_s: shorten.then_some(keep_alive_s),
+            ..ConnAck::default()
+        };
+        Ok(Terms {
+            protocol: connect.protocol,
+            client_id,
+            username,
+            clean_start: connect.clean_start,
+            keep_alive_s,
+            session_expiry_s,
+            receive_maximum: connect.receive_maximum,
+            max_packet_bytes: connect.max_packet_bytes,
+            problem_information: connect.problem_information,
+            user_properties: own::headers(&connect.user_properties),
+            will,
+            answer,
+        })
+    }
+
+    /// CONNACK for a client that is in.
+    pub(crate) fn connack(&self, session_present: bool) -> ConnAck {
+        ConnAck { session_present, ..self.answer.clone() }
+    }
+
+    /// What `client.connected` says.
+    pub(crate) fn connection(&self) -> Connection {
+        Connection {
+            clean_start: self.clean_start,
+            keep_alive_s: self.keep_alive_s,
+            session_expiry_s: self.session_expiry_s,
+            user_properties: self.user_properties.clone(),
+        }
+    }
+}
+
+/// CONNACK for a client that stays out.
+pub(crate) fn refusal(fault: &Fault) -> ConnAck {
+    ConnAck { code: fault.code, text: Some(fault.explanation.clone()), receive_maximum: u16::MAX, ..ConnAck::default() }
+}
+
+fn check(connect: &Connect) -> Result<(), Fault> {
+    let texts = [Some(&connect.client_id), connect.username.as_ref(), connect.authentication_method.as_ref()];
+    if texts.into_iter().flatten().any(|text| has_nul(text)) || headers_have_nul(&connect.user_properties) {
+        return Err(malformed("a text contains the character U+0000")); // [MQTT-1.5.4-2]
+    }
+    if !connect.protocol.is_5() && connect.username.is_none() && connect.password.is_some() {
+        return Err(malformed("a password without a user name")); // [MQTT-3.1.2-22] of 3.1.1
+    }
+    if connect.authentication_method.is_some() {
+        let text = "no authentication method is supported; connect without one";
+        return Err(Fault::new(reason::BAD_AUTHENTICATION_METHOD, "bad-authentication-method", text));
+    }
+    if connect.client_id.is_empty() && connect.protocol == Protocol::V31 {
+        let text = "MQTT 3.1 needs a client identifier";
+        return Err(Fault::new(reason::CLIENT_IDENTIFIER_NOT_VALID, "bad-client-id", text));
+    }
+    let Some(will) = &connect.will else { return Ok(()) };
+    let reserved = if will.topic.starts_with("$SYS/") { Err("topics under $SYS/ belong to the server".to_owned()) } else { Ok(()) };
+    check_topic_name(&will.topic)
+        .and(reserved)
+        .map_err(|text| Fault::new(reason::TOPIC_NAME_INVALID, "protocol-error", format!("the will's topic: {text}")))?;
+    if will.properties.as_ref().is_some_and(|properties| headers_have_nul(&properties.user_properties)) {
+        return Err(malformed("a user property of the will contains the character U+0000"));
+    }
+    Ok(())
+}
+
+/// Checks a topic that a client publishes to; whether it may is another question.
+pub(super) fn check_topic_name(name: &str) -> Result<(), String> {
+    topic::check_name(name).map_err(|error| error.to_string())?;
+    if too_deep(name) { Err(format!("it has more than {MAX_TOPIC_LEVELS} levels")) } else { Ok(()) }
+}
+
+/// Whether a topic name or filter has more levels than are walked.
+pub(crate) fn too_deep(topic: &str) -> bool {
+    topic.bytes().filter(|byte| *byte == b'/').count() >= MAX_TOPIC_LEVELS
+}
+
+pub(super) fn has_nul(text: &str) -> bool {
+    text.bytes().any(|byte| byte == 0)
+}
+
+pub(super) fn headers_have_nul(headers: &[Header]) -> bool {
+    headers.iter().any(|Header { name, value }| has_nul(name) || has_nul(value))
+}
+
+fn malformed(text: &'static str) -> Fault {
+    Fault::new(reason::MALFORMED_PACKET, "malformed-packet", Text::from_static(text))
+}
+
+fn will_message(will: &Will, client_id: &Text, username: Option<&Text>) -> Message {
+    Message {
+        publisher: client_id.clone(),
+        publisher_username: username.cloned(),
+        topic: own::text(&will.topic),
+        payload: own::bytes(&will.payload),
+        qos: will.qos,
+        retain: will.retain,
+        received_at_ms: 0,
+        properties: will.properties.as_deref().map(|properties| Box::new(own::properties(properties))),
+        annotations: Vec::new(),
+    }
+}

@@ -1,0 +1,255 @@
+//! Publishes from the client: what waits for its receipt, in which order acknowledgements leave, which QoS 2 identifiers are in use.
+//!
+//! Every QoS 1 and 2 publish takes a [`Slot`] in order of arrival; its acknowledgement leaves when it and all before it are complete
+//! [MQTT-4.6.0-2], [MQTT-4.6.0-3]. Complete means that both the pipeline's verdict and the receipt's outcome are known.
+//!
+//! A QoS 2 identifier is in use from its PUBLISH until PUBREL; a second PUBLISH under it is never published again. Where the connection
+//! ends in between, the publish is *carried*: its outcome still decides about the identifier, and a PUBLISH that the client sends again
+//! claims it.
+//!
+//! Absent: the messages themselves; they are on their way down the line.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    event::{Denial, Outcome, QoS},
+    source::mqtt::reason::{self, Fault},
+};
+
+/// What the pipeline decided about a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// On its way to subscribers, if there are any.
+    Accepted {
+        /// Whether there are.
+        matched: bool,
+    },
+    /// Acknowledged, and nothing else.
+    Swallowed,
+    /// The client is told.
+    Denied(Denial),
+}
+
+/// A publish that is complete and whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Complete {
+    pub(super) id: u16,
+    pub(super) qos: QoS,
+    pub(super) result: Finished,
+}
+
+/// How a publish ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// Everything is stored; this is what the pipeline said.
+    Settled(Verdict),
+    /// It is not, or nobody knows.
+    Failed(Outcome),
+}
+
+/// What becomes of a publish that arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Publish it; it settles under this number.
+    New(u64),
+    /// It was published before.
+    Duplicate,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    verdict: Option<Verdict>,
+    outcome: Option<Outcome>,
+}
+
+impl Progress {
+    fn finished(&self) -> Option<Finished> {
+        match (&self.outcome, &self.verdict) {
+            (Some(Outcome::Stored), Some(verdict)) => Some(Finished::Settled(verdict.clone())),
+            (Some(Outcome::Stored), None) | (None, _) => None,
+            (Some(outcome), _) => Some(Finished::Failed(outcome.clone())),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    id: u16,
+    qos: QoS,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+struct Carried {
+    id: u16,
+    progress: Progress,
+    /// The slot of the PUBLISH that was sent again.
+    claim: Option<u64>,
+}
+
+/// A QoS 2 identifier in use.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    /// Until it is stored: the number that it settles under.
+    pending: Option<u64>,
+    /// Whether it counts against the receive maximum of this connection.
+    counted: bool,
+}
+
+/// The receiving half of a session.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    next_number: u64,
+    slots: VecDeque<Slot>,
+    received: HashMap<u16, Received>,
+    carried: HashMap<u64, Carried>,
+    outstanding: usize,
+}
+
+impl Inbound {
+    /// A QoS 1 or 2 PUBLISH arrived; at most `maximum` may be unfinished.
+    pub(super) fn publish(&mut self, id: u16, qos: QoS, maximum: usize) -> Result<Admission, Fault> {
+        if qos == QoS::ExactlyOnce
+            && let Some(known) = self.received.get(&id).copied()
+        {
+            self.again(id, known, maximum)?;
+            return Ok(Admission::Duplicate);
+        }
+        self.count(maximum)?;
+        let number = self.push(id, qos, Progress::default());
+        if qos == QoS::ExactlyOnce {
+            self.received.insert(id, Received { pending: Some(number), counted: true });
+        }
+        Ok(Admission::New(number))
+    }
+
+    /// A PUBLISH under an identifier in use: its PUBREC is sent (again), in the order of arrival.
+    fn again(&mut self, id: u16, known: Received, maximum: usize) -> Result<(), Fault> {
+        if !known.counted {
+            self.count(maximum)?;
+        }
+        self.received.insert(id, Received { counted: true, ..known });
+        match known.pending {
+            None => {
+                let progress = Progress { verdict: Some(Verdict::Accepted { matched: true }), outcome: Some(Outcome::Stored) };
+                self.push(id, QoS::ExactlyOnce, progress);
+            }
+            Some(number) => {
+                let unclaimed = self.carried.get(&number).is_some_and(|carried| carried.claim.is_none());
+                if unclaimed {
+                    let slot = self.push(id, QoS::ExactlyOnce, Progress::default());
+                    if let Some(carried) = self.carried.get_mut(&number) {
+                        carried.claim = Some(slot);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// PUBREL: whether the identifier was in use.
+    pub(super) fn release(&mut self, id: u16) -> Result<bool, Fault> {
+        match self.received.get(&id) {
+            None => Ok(false),
+            Some(Received { pending: Some(_), .. }) => Err(Fault::protocol("PUBREL before PUBREC")),
+            Some(Received { counted, .. }) => {
+                self.outstanding -= usize::from(*counted);
+                self.received.remove(&id);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The pipeline has decided about a publish.
+    pub(super) fn decided(&mut self, number: u64, verdict: Verdict) {
+        self.note(number, |progress| progress.verdict = Some(verdict));
+    }
+
+    /// A receipt came back.
+    pub(super) fn settled(&mut self, number: u64, outcome: Outcome) {
+        self.note(number, |progress| progress.outcome = Some(outcome));
+    }
+
+    /// The next publish whose acknowledgement may leave.
+    pub(super) fn next_complete(&mut self) -> Option<Complete> {
+        let result = self.slots.front()?.progress.finished()?;
+        let slot = self.slots.pop_front()?;
+        Some(Complete { id: slot.id, qos: slot.qos, result })
+    }
+
+    /// What was answered to a complete publish: a positive answer to QoS 2 keeps its identifier until PUBREL.
+    pub(super) fn answered(&mut self, complete: &Complete, positive: bool) {
+        if complete.qos == QoS::AtLeastOnce {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        } else {
+            self.conclude(complete.id, positive);
+        }
+    }
+
+    /// Publishes that wait for their acknowledgement.
+    pub(super) fn waiting(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The connection ended: QoS 1 is forgotten (the client sends it again), QoS 2 is carried.
+    pub(super) fn detach(&mut self) {
+        for slot in std::mem::take(&mut self.slots) {
+            let own = self.received.get(&slot.id).is_some_and(|received| received.pending == Some(slot.number));
+            if slot.qos == QoS::ExactlyOnce && own {
+                self.carried.insert(slot.number, Carried { id: slot.id, progress: slot.progress, claim: None });
+                self.settle_carried(slot.number);
+            }
+        }
+        self.carried.values_mut().for_each(|carried| carried.claim = None);
+        self.received.values_mut().for_each(|received| received.counted = false);
+        self.outstanding = 0;
+    }
+
+    fn count(&mut self, maximum: usize) -> Result<(), Fault> {
+        if self.outstanding >= maximum {
+            let text = format!("more than {maximum} publishes without an acknowledgement");
+            return Err(Fault::new(reason::RECEIVE_MAXIMUM_EXCEEDED, "receive-maximum-exceeded", text));
+        }
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    fn push(&mut self, id: u16, qos: QoS, progress: Progress) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.slots.push_back(Slot { number, id, qos, progress });
+        number
+    }
+
+    fn note(&mut self, number: u64, change: impl FnOnce(&mut Progress)) {
+        if let Ok(index) = self.slots.binary_search_by_key(&number, |slot| slot.number) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                change(&mut slot.progress);
+            }
+        } else if let Some(carried) = self.carried.get_mut(&number) {
+            change(&mut carried.progress);
+            self.settle_carried(number);
+        } // else QoS 1 of a former connection
+    }
+
+    /// Ends a carried publish that is complete: its claim is answered, or its identifier is settled silently.
+    fn settle_carried(&mut self, number: u64) {
+        let Some(finished) = self.carried.get(&number).and_then(|carried| carried.progress.finished()) else { return };
+        let Some(carried) = self.carried.remove(&number) else { return };
+        match carried.claim {
+            Some(slot) => self.note(slot, |progress| *progress = carried.progress),
+            None => self.conclude(carried.id, matches!(finished, Finished::Settled(ref verdict) if !matches!(verdict, Verdict::Denied(_)))),
+        }
+    }
+
+    fn conclude(&mut self, id: u16, positive: bool) {
+        if positive {
+            if let Some(received) = self.received.get_mut(&id) {
+                received.pending = None;
+            }
+        } else if let Some(received) = self.received.remove(&id) {
+            self.outstanding = self.outstanding.saturating_sub(usize::from(received.counted));
+        }
+    }
+}

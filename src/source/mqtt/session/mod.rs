@@ -1,0 +1,279 @@
+//! The MQTT session: packets, settlements, verdicts and the time go in; packets, publishes and events come out.
+//!
+//! Invariants: no socket, no clock, no task, no lock held between calls. An output is in the order in which it must take effect. A
+//! session outlives its connections; [`Session::attach`] and [`Session::detach`] mark their beginning and end, and what belongs to one
+//! connection lives in [`Link`].
+//!
+//! Absent: who else is subscribed, what is retained, and the pipeline; the connection connects the session with them.
+
+pub(super) mod connect;
+mod deliver;
+mod inbound;
+pub(super) mod keepalive;
+mod outbound;
+mod publish;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc};
+
+use self::{connect::Terms, inbound::Inbound, outbound::Outbound};
+pub(super) use self::{
+    inbound::Verdict,
+    subscribe::{Filters, Granted},
+};
+use super::{
+    mailbox::{Mailbox, Parcel},
+    packet::{Ack, Disconnect, Incoming, Outgoing, Protocol},
+    reason::{self, Fault},
+};
+use crate::{
+    config::Mqtt,
+    event::{Client, Closing, Detail, DropReason, Dropping, Message, Receipt, Settlement, Settlements, Text},
+};
+
+/// What the session wants done, in this order.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Write a packet.
+    Send(Outgoing),
+    /// Publish a message; the verdict comes back under the number, if there is one, and the receipt settles it.
+    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    /// Raise an event.
+    Observe(Detail),
+    /// Enter a subscription, then put the retained messages that it brings into the mailbox.
+    Subscribe { filter: Text, granted: Granted, is_new: bool, retained: bool },
+    /// Remove a subscription.
+    Unsubscribe(Text),
+    /// The client has said goodbye; whether its will is still to be published.
+    Goodbye { closing: Closing, with_will: bool },
+}
+
+/// Which events somebody wants; the others are not built.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) delivered: bool,
+    pub(super) acked: bool,
+}
+
+/// What belongs to one connection of the session.
+#[derive(Debug)]
+struct Link {
+    protocol: Protocol,
+    client: Arc<Client>,
+    problem_information: bool,
+    max_packet_bytes: usize,
+    connect_expiry_s: u32,
+    aliases: HashMap<u16, Text>,
+    /// The last topic, in an allocation of its own: devices publish to few.
+    last_topic: Text,
+}
+
+/// One MQTT session.
+#[derive(Debug)]
+pub(super) struct Session {
+    number: u64,
+    limits: Arc<Mqtt>,
+    mailbox: Arc<Mailbox>,
+    settlements: Arc<Settlements>,
+    filters: Filters,
+    inbound: Inbound,
+    outbound: Outbound,
+    link: Link,
+    expiry_s: u32,
+    /// Whether the mailbox may hold something.
+    mail: bool,
+    taken: Vec<Parcel>,
+    settled: Vec<Settlement>,
+}
+
+impl Session {
+    /// A new session for a client that comes in on `terms`.
+    pub(super) fn new(number: u64, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) -> Self {
+        let mut session = Session {
+            number,
+            limits: Arc::clone(limits),
+            mailbox: Mailbox::new(client, limits),
+            settlements: Settlements::new(),
+            filters: Filters::default(),
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            link: Link::new(client, terms),
+            expiry_s: terms.session_expiry_s,
+            mail: false,
+            taken: Vec::new(),
+            settled: Vec::new(),
+        };
+        session.outbound.attach(session.window(terms));
+        session
+    }
+
+    /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
+    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
+        self.mailbox.attach(client);
+        self.link = Link::new(client, terms);
+        self.expiry_s = terms.session_expiry_s;
+        self.mail = true;
+        self.outbound.attach(self.window(terms));
+    }
+
+    /// The connection ended.
+    pub(super) fn detach(&mut self) {
+        self.inbound.detach();
+        self.link.aliases.clear();
+    }
+
+    /// Its number, which no other session of this process has.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where other sessions' messages arrive.
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Where receipts come back.
+    pub(super) fn settlements(&self) -> &Arc<Settlements> {
+        &self.settlements
+    }
+
+    /// The filters that it holds.
+    pub(super) fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// How long it outlives its connection, seconds; `u32::MAX` is for ever.
+    pub(super) fn expiry_s(&self) -> u32 {
+        self.expiry_s
+    }
+
+    /// Whether reading must pause because too many publishes wait for their receipts. MQTT 5 clients know the bound and keep it.
+    pub(super) fn is_full(&self) -> bool {
+        !self.link.protocol.is_5() && self.inbound.waiting() >= usize::from(self.limits.receive_maximum)
+    }
+
+    /// Whether every publish was answered.
+    pub(super) fn is_settled(&self) -> bool {
+        self.inbound.waiting() == 0
+    }
+
+    /// Ends the session; the messages that its client never received.
+    pub(super) fn end(&mut self) -> Vec<Parcel> {
+        let mut lost: Vec<Parcel> = self.outbound.abandon().collect();
+        lost.extend(self.mailbox.close());
+        lost
+    }
+
+    /// Takes a packet.
+    ///
+    /// # Errors
+    /// The connection must end.
+    pub(super) fn handle(&mut self, packet: Incoming, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
+        let five = self.link.protocol.is_5();
+        match packet {
+            Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
+            Incoming::PubAck(ack) => {
+                let parcel = self.outbound.puback(ack.id)?;
+                self.received(parcel, &ack, wanted, out);
+            }
+            Incoming::PubRec(ack) => self.pubrec(&ack, wanted, out)?,
+            Incoming::PubRel(ack) => {
+                let code = if self.inbound.release(ack.id)? { reason::SUCCESS } else { reason::PACKET_IDENTIFIER_NOT_FOUND };
+                out.push(Output::Send(Outgoing::PubComp(Ack::new(ack.id, code))));
+            }
+            Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
+            Incoming::Subscribe(packet) => {
+                let id = packet.id;
+                let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
+                out.push(Output::Send(Outgoing::SubAck { id, codes }));
+                self.mail = true;
+            }
+            Incoming::Unsubscribe(packet) => {
+                let id = packet.id;
+                let codes = self.filters.unsubscribe(packet, five, out)?;
+                out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
+            }
+            Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
+            Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
+            Incoming::Connect(_) => return Err(Fault::protocol("a second CONNECT")),
+            Incoming::Auth => return Err(Fault::protocol("AUTH without an authentication method")),
+            Incoming::ServerOnly(name) => return Err(Fault::protocol(format!("{name} from a client"))),
+        }
+        Ok(())
+    }
+
+    /// The pipeline has decided about a publish.
+    pub(super) fn decided(&mut self, number: u64, verdict: Verdict) {
+        self.inbound.decided(number, verdict);
+    }
+
+    /// Something may be in the mailbox.
+    pub(super) fn has_mail(&mut self) {
+        self.mail = true;
+    }
+
+    /// Takes what was settled, answers the publishes that are complete, and (when `deliver` says that there is room to write) sends
+    /// what waits for the client.
+    ///
+    /// # Errors
+    /// The connection must end: a publish cannot be answered.
+    pub(super) fn advance(&mut self, now_ms: u64, deliver: bool, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
+        self.catch_up();
+        while let Some(complete) = self.inbound.next_complete() {
+            self.answer(&complete, out)?;
+        }
+        if deliver {
+            self.deliver(now_ms, wanted, out);
+        }
+        Ok(())
+    }
+
+    /// Takes what was settled meanwhile.
+    pub(super) fn catch_up(&mut self) {
+        if self.mail {
+            for (number, verdict) in self.mailbox.verdicts() {
+                self.inbound.decided(number, verdict);
+            }
+        }
+        self.settlements.take(&mut self.settled);
+        for Settlement { number, outcome } in self.settled.drain(..) {
+            self.inbound.settled(number, outcome);
+        }
+    }
+
+    fn window(&self, terms: &Terms) -> usize {
+        usize::from(terms.receive_maximum.min(self.limits.max_inflight))
+    }
+
+    fn goodbye(&mut self, packet: Disconnect) -> Result<Output, Fault> {
+        if let Some(expiry_s) = packet.session_expiry_s {
+            if self.link.connect_expiry_s == 0 && expiry_s != 0 {
+                return Err(Fault::protocol("a session expiry interval on DISCONNECT after none on CONNECT")); // [MQTT-3.14.2-2]
+            }
+            self.expiry_s = expiry_s.min(self.limits.max_session_expiry_s);
+        }
+        let with_will = packet.code != reason::SUCCESS;
+        let word = if with_will { "closed-by-client" } else { "normal" };
+        Ok(Output::Goodbye { closing: Closing { reason_code: packet.code, reason: Text::from_static(word) }, with_will })
+    }
+}
+
+impl Link {
+    fn new(client: &Arc<Client>, terms: &Terms) -> Self {
+        Link {
+            protocol: terms.protocol,
+            client: Arc::clone(client),
+            problem_information: terms.problem_information,
+            max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
+            connect_expiry_s: terms.session_expiry_s,
+            aliases: HashMap::new(),
+            last_topic: Text::new(),
+        }
+    }
+}
+
+fn dropped(message: Arc<Message>, reason: DropReason, explanation: Text) -> Output {
+    Output::Observe(Detail::MessageDropped(Dropping { message, reason, explanation }))
+}

@@ -1,0 +1,162 @@
+//! Deliveries to the client: packet identifiers, the window of unacknowledged ones, redelivery in the original order with DUP.
+//!
+//! Absent: the queue before the window; it is the session's mailbox, which others fill.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::{
+    event::QoS,
+    source::mqtt::{mailbox::Parcel, reason::Fault},
+};
+
+/// Unfinished deliveries that a session may pile up over many connections; it keeps packet identifiers free.
+const MAX_FLIGHTS: usize = 65_000;
+
+/// A delivery that the client has not finished.
+#[derive(Debug)]
+struct Flight {
+    id: u16,
+    qos: QoS,
+    /// Gone once a QoS 2 delivery was received: only PUBREL and PUBCOMP are left.
+    parcel: Option<Parcel>,
+    /// Whether it counts against the client's receive maximum of this connection.
+    counted: bool,
+}
+
+/// What is sent again after the client came back.
+#[derive(Debug)]
+pub(super) enum Again {
+    /// PUBLISH with DUP.
+    Publish(u16, Parcel),
+    /// PUBREL.
+    Release(u16),
+}
+
+/// What a PUBREC means.
+#[derive(Debug)]
+pub(super) enum PubRec {
+    /// The delivery was received (`Some` the first time), or refused.
+    Known(Option<Parcel>),
+    /// No delivery has this identifier.
+    Unknown,
+}
+
+/// The sending half of a session.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    flights: BTreeMap<u64, Flight>,
+    ids: HashMap<u16, u64>,
+    next_sequence: u64,
+    last_id: u16,
+    again: VecDeque<u64>,
+    in_use: usize,
+    limit: usize,
+}
+
+impl Outbound {
+    /// A connection begins: everything unfinished goes out again, as far as `limit` deliveries allow.
+    pub(super) fn attach(&mut self, limit: usize) {
+        self.limit = limit;
+        self.in_use = 0;
+        self.again = self.flights.keys().copied().collect();
+        self.flights.values_mut().for_each(|flight| flight.counted = false);
+    }
+
+    /// How many deliveries may start now.
+    pub(super) fn room(&self) -> usize {
+        if !self.again.is_empty() {
+            return 0;
+        }
+        self.limit.saturating_sub(self.in_use).min(MAX_FLIGHTS.saturating_sub(self.flights.len()))
+    }
+
+    /// The next packet to send again, in the original order.
+    pub(super) fn next_again(&mut self) -> Option<Again> {
+        while let Some(sequence) = self.again.front() {
+            if let Some(flight) = self.flights.get_mut(sequence) {
+                let again = match &flight.parcel {
+                    Some(_) if self.in_use >= self.limit => return None,
+                    Some(parcel) => {
+                        flight.counted = true;
+                        self.in_use += 1;
+                        Again::Publish(flight.id, parcel.clone())
+                    }
+                    None => Again::Release(flight.id),
+                };
+                self.again.pop_front();
+                return Some(again);
+            }
+            self.again.pop_front();
+        }
+        None
+    }
+
+    /// Takes a QoS 1 or 2 delivery into the window; its packet identifier. The caller has seen [`Outbound::room`].
+    pub(super) fn start(&mut self, parcel: Parcel) -> u16 {
+        let id = self.free_id();
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.in_use += 1;
+        self.ids.insert(id, sequence);
+        self.flights.insert(sequence, Flight { id, qos: parcel.qos, parcel: Some(parcel), counted: true });
+        id
+    }
+
+    /// PUBACK: the delivery, unless nobody waits for it.
+    pub(super) fn puback(&mut self, id: u16) -> Result<Option<Parcel>, Fault> {
+        match self.flight(id) {
+            None => Ok(None),
+            Some(flight) if flight.qos != QoS::AtLeastOnce => Err(Fault::protocol("PUBACK for a QoS 2 delivery")),
+            Some(_) => Ok(self.finish(id).and_then(|flight| flight.parcel)),
+        }
+    }
+
+    /// PUBREC, positive or not.
+    pub(super) fn pubrec(&mut self, id: u16, positive: bool) -> Result<PubRec, Fault> {
+        match self.flight(id) {
+            None => Ok(PubRec::Unknown),
+            Some(flight) if flight.qos != QoS::ExactlyOnce => Err(Fault::protocol("PUBREC for a QoS 1 delivery")),
+            Some(flight) if positive => Ok(PubRec::Known(flight.parcel.take())),
+            Some(_) => Ok(PubRec::Known(self.finish(id).and_then(|flight| flight.parcel))),
+        }
+    }
+
+    /// PUBCOMP; one that nobody waits for is ignored.
+    pub(super) fn pubcomp(&mut self, id: u16) -> Result<(), Fault> {
+        match self.flight(id) {
+            Some(flight) if flight.qos != QoS::ExactlyOnce || flight.parcel.is_some() => Err(Fault::protocol("PUBCOMP before PUBREC")),
+            Some(_) => {
+                self.finish(id);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Ends everything; the deliveries that the client never received.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parcel> + use<> {
+        self.ids.clear();
+        self.again.clear();
+        std::mem::take(&mut self.flights).into_values().filter_map(|flight| flight.parcel)
+    }
+
+    fn flight(&mut self, id: u16) -> Option<&mut Flight> {
+        self.flights.get_mut(self.ids.get(&id)?)
+    }
+
+    fn finish(&mut self, id: u16) -> Option<Flight> {
+        let flight = self.flights.remove(&self.ids.remove(&id)?)?;
+        self.in_use -= usize::from(flight.counted);
+        Some(flight)
+    }
+
+    /// [`Outbound::room`] keeps the window below [`MAX_FLIGHTS`], so a free identifier exists.
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.ids.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! SUBSCRIBE and UNSUBSCRIBE: which filters a session holds, and what is answered to each.
+
+use std::collections::HashMap;
+
+use super::{
+    Output,
+    connect::{has_nul, too_deep},
+};
+use crate::{
+    event::{Detail, Subscription, Text},
+    source::mqtt::{
+        own,
+        packet::{RetainHandling, Subscribe, SubscribeOptions, Unsubscribe},
+        reason::{self, Fault},
+    },
+    topic::{self, TopicError},
+};
+
+/// What a session holds under one filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) subscription_id: Option<u32>,
+}
+
+impl Granted {
+    pub(crate) fn subscription(&self, filter: &Text) -> Subscription {
+        Subscription {
+            filter: filter.clone(),
+            qos: self.options.qos,
+            no_local: self.options.no_local,
+            retain_as_published: self.options.retain_as_published,
+        }
+    }
+}
+
+/// The filters of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    held: HashMap<Text, Granted>,
+}
+
+impl Filters {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Their texts.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &Text> {
+        self.held.keys()
+    }
+
+    /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
+    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+        let mut codes = Vec::with_capacity(packet.filters.len());
+        for (filter, options) in packet.filters {
+            match self.refuse(&filter, five, maximum)? {
+                Some(code) => codes.push(code),
+                None => {
+                    codes.push(options.qos.level());
+                    self.grant(&filter, Granted { options, subscription_id: packet.subscription_id }, out);
+                }
+            }
+        }
+        Ok(codes)
+    }
+
+    fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
+        let filter = own::text(filter);
+        let is_new = self.held.insert(filter.clone(), granted).is_none();
+        let retained = match granted.options.retain_handling {
+            RetainHandling::Always => true,
+            RetainHandling::WhenNew => is_new,
+            RetainHandling::Never => false,
+        };
+        out.push(Output::Observe(Detail::SessionSubscribed(granted.subscription(&filter))));
+        out.push(Output::Subscribe { filter, granted, is_new, retained });
+    }
+
+    /// Takes an UNSUBSCRIBE; the reason codes of UNSUBACK, one for each filter.
+    pub(super) fn unsubscribe(&mut self, packet: Unsubscribe, five: bool, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+        let mut codes = Vec::with_capacity(packet.filters.len());
+        for filter in packet.filters {
+            check(&filter, five)?;
+            codes.push(match self.held.remove_entry(&filter) {
+                Some((filter, granted)) => {
+                    out.push(Output::Observe(Detail::SessionUnsubscribed(granted.subscription(&filter))));
+                    out.push(Output::Unsubscribe(filter));
+                    reason::SUCCESS
+                }
+                None => reason::NO_SUBSCRIPTION_EXISTED,
+            });
+        }
+        Ok(codes)
+    }
+
+    fn refuse(&self, filter: &str, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+        if let Some(code) = check(filter, five)? {
+            return Ok(Some(code));
+        }
+        if filter == "$share" || filter.starts_with("$share/") {
+            return Ok(Some(reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
+        }
+        let full = self.held.len() >= maximum && !self.held.contains_key(filter);
+        Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))
+    }
+}
+
+/// An invalid filter is answered with its reason code in MQTT 5 and ends the connection in 3.1.1, which has no code for it.
+fn check(filter: &str, five: bool) -> Result<Option<u8>, Fault> {
+    match topic::check_filter(filter) {
+        Ok(()) => Ok(None),
+        // U+0000 and an empty filter are malformed in both [MQTT-1.5.4-2], [MQTT-4.7.3-1].
+        Err(error @ (TopicError::Nul | TopicError::Empty)) => {
+            debug_assert!(has_nul(filter) || filter.is_empty());
+            Err(Fault::new(reason::TOPIC_FILTER_INVALID, "protocol-error", format!("a topic filter: {error}")))
+        }
+        Err(_) if five => Ok(Some(reason::TOPIC_FILTER_INVALID)),
+        Err(error) => Err(Fault::new(reason::TOPIC_FILTER_INVALID, "protocol-error", format!("topic filter `{filter}`: {error}"))),
+    }
+}

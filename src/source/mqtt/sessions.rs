@@ -1,0 +1,268 @@
+//! Which sessions exist, by client id: with whom each one is, or where it waits for its client.
+//!
+//! A connection that brings a client id in use evicts the one before it and is handed its session; the evicted connection finishes what
+//! it has read and says when it is done, so that the order of one client's events holds over connections. A tenancy has a number: a
+//! connection that comes to its end late cannot touch its successor's session.
+//!
+//! Sessions live in memory. They end when their expiry interval has passed, and with the process.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Shared,
+    session::{Session, connect::LastWill},
+};
+use crate::event::{Client, DropReason, Text, now_ms};
+
+const SHARDS: usize = 16;
+
+/// Asks a connection to give up its session.
+#[derive(Debug)]
+pub(super) struct Eviction {
+    /// The successor throws the session away.
+    pub(super) clean_start: bool,
+    pub(super) reply: oneshot::Sender<Handover>,
+}
+
+/// What an evicted connection hands to its successor.
+#[derive(Debug)]
+pub(super) struct Handover {
+    pub(super) session: Box<Session>,
+    /// Answers when the evicted connection has raised its last event.
+    pub(super) done: oneshot::Receiver<()>,
+}
+
+/// A will and the client that left it.
+pub(super) type Will = (Arc<Client>, LastWill);
+
+/// A connection's hold on its client id.
+#[derive(Debug)]
+pub(super) struct Tenancy {
+    pub(super) number: u64,
+    pub(super) eviction: oneshot::Receiver<Eviction>,
+}
+
+/// What stood under a client id before.
+#[derive(Debug)]
+pub(super) enum Before {
+    Nothing,
+    /// It waited for its client, and its will perhaps for its delay.
+    Parked(Box<Session>, Option<Will>),
+    /// Another connection has it and will answer.
+    Taken(oneshot::Receiver<Handover>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Online(oneshot::Sender<Eviction>),
+    Parked { session: Box<Session>, will: Option<Will>, ends: Option<Instant> },
+}
+
+/// When to look at a parked session again: the tenancy's number makes two at one instant distinct.
+type Agenda = BTreeMap<(Instant, u64), Text>;
+
+/// All sessions.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Text, Slot>>; SHARDS],
+    agenda: Mutex<Agenda>,
+    agenda_changed: Arc<Notify>,
+    next_number: AtomicU64,
+}
+
+impl Sessions {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Sessions {
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            agenda: Mutex::default(),
+            agenda_changed: Arc::default(),
+            next_number: AtomicU64::new(1),
+        }
+    }
+
+    /// A number that no session or tenancy had before.
+    pub(super) fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes hold of a client id for a new connection.
+    pub(super) fn enter(&self, client_id: &Text, clean_start: bool) -> (Tenancy, Before) {
+        let (sender, eviction) = oneshot::channel();
+        let number = self.number();
+        let slot = Slot { number, state: State::Online(sender) };
+        let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
+        let before = match old.map(|slot| slot.state) {
+            None => Before::Nothing,
+            Some(State::Parked { session, will, .. }) => Before::Parked(session, will),
+            Some(State::Online(evict)) => {
+                let (reply, answer) = oneshot::channel();
+                match evict.send(Eviction { clean_start, reply }) {
+                    Ok(()) => Before::Taken(answer),
+                    Err(_) => Before::Nothing, // its connection ended without leaving: it had no session to hand over
+                }
+            }
+        };
+        (Tenancy { number, eviction }, before)
+    }
+
+    /// A connection leaves its session behind, to wait for its client for `session.expiry_s()`; its will may wait too.
+    ///
+    /// # Errors
+    /// An eviction is under way: the session goes to the successor instead.
+    pub(super) fn park(&self, tenancy: &Tenancy, session: Box<Session>, will: Option<Will>, now: Instant) -> Result<(), Box<Session>> {
+        let client_id = session.mailbox().client_id().clone();
+        let expiry_s = session.expiry_s();
+        let after = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
+        let ends = (expiry_s != u32::MAX).then(|| after(expiry_s));
+        let will_due = will.as_ref().map(|(_, will)| after(will.delay_s.min(expiry_s)));
+        {
+            let mut shard = self.shard(&client_id).lock();
+            let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == tenancy.number) else { return Err(session) };
+            slot.state = State::Parked { session, will, ends };
+        }
+        if let Some(due) = will_due.into_iter().chain(ends).min() {
+            self.remind(due, tenancy.number, client_id);
+        }
+        Ok(())
+    }
+
+    /// A connection leaves without a session.
+    ///
+    /// # Errors
+    /// An eviction is under way.
+    pub(super) fn leave(&self, client_id: &Text, tenancy: &Tenancy) -> Result<(), ()> {
+        let mut shard = self.shard(client_id).lock();
+        match shard.get(client_id) {
+            Some(slot) if slot.number == tenancy.number => {
+                shard.remove(client_id);
+                Ok(())
+            }
+            _ => Err(()),
+        }
+    }
+
+    fn remind(&self, due: Instant, number: u64, client_id: Text) {
+        self.agenda.lock().insert((due, number), client_id);
+        self.agenda_changed.notify_one();
+    }
+
+    fn shard(&self, client_id: &str) -> &Mutex<HashMap<Text, Slot>> {
+        let index = self.hasher.hash_one(client_id) as usize % SHARDS;
+        self.shards.get(index).unwrap_or(&self.shards[0])
+    }
+
+    /// What is due: wills to publish, sessions to end.
+    fn due(&self, now: Instant) -> Vec<Due> {
+        let ripe: Vec<(u64, Text)> = {
+            let mut agenda = self.agenda.lock();
+            let later = agenda.split_off(&(now + Duration::from_nanos(1), 0));
+            std::mem::replace(&mut *agenda, later).into_iter().map(|((_, number), client_id)| (number, client_id)).collect()
+        };
+        let mut due = Vec::new();
+        for (number, client_id) in ripe {
+            let mut shard = self.shard(&client_id).lock();
+            let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
+            let State::Parked { will, ends, .. } = &mut slot.state else { continue };
+            due.extend(will.take().map(Due::Will));
+            match *ends {
+                Some(ends) if ends <= now => {
+                    if let Some(Slot { state: State::Parked { session, .. }, .. }) = shard.remove(&client_id) {
+                        due.push(Due::End(session));
+                    }
+                }
+                Some(ends) => self.remind(ends, number, client_id.clone()),
+                None => {}
+            }
+        }
+        due
+    }
+
+    /// Takes the wills that still wait, at the end of the process.
+    fn waiting_wills(&self) -> Vec<Will> {
+        let mut wills = Vec::new();
+        for shard in &self.shards {
+            for slot in shard.lock().values_mut() {
+                if let State::Parked { will, .. } = &mut slot.state {
+                    wills.extend(will.take());
+                }
+            }
+        }
+        wills
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.agenda.lock().first_key_value().map(|((due, _), _)| *due)
+    }
+}
+
+enum Due {
+    Will(Will),
+    End(Box<Session>),
+}
+
+/// Publishes delayed wills and ends expired sessions, until the broker is gone.
+pub(super) async fn expire(shared: Weak<Shared>) {
+    /// How long a broker that nobody holds any more may be looked after.
+    const GLANCE: Duration = Duration::from_secs(60);
+    let Some(changed) = shared.upgrade().map(|shared| Arc::clone(&shared.sessions.agenda_changed)) else { return };
+    loop {
+        let next = {
+            let Some(shared) = shared.upgrade() else { return };
+            for due in shared.sessions.due(Instant::now()) {
+                match due {
+                    Due::Will(will) => publish_will(&shared, will).await,
+                    Due::End(session) => end(&shared, session).await,
+                }
+            }
+            let glance = Instant::now() + GLANCE;
+            shared.sessions.next_due().map_or(glance, |due| due.min(glance))
+        };
+        let _ = tokio::time::timeout_at(next.into(), changed.notified()).await; // either way it is time to look again
+    }
+}
+
+/// Publishes what still waits for its delay.
+pub(super) async fn publish_waiting_wills(shared: &Shared) {
+    for will in shared.sessions.waiting_wills() {
+        publish_will(shared, will).await;
+    }
+}
+
+/// Publishes a will that is due.
+pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
+    let mut message = will.message;
+    message.received_at_ms = now_ms();
+    shared.aftermath.publish(client, message).await;
+}
+
+/// Ends a session for good: its subscriptions go, and what it held is dropped.
+pub(super) async fn end(shared: &Shared, mut session: Box<Session>) {
+    shared.metrics.sessions.dec();
+    for filter in session.filters().texts() {
+        shared.subscriptions.remove(filter, session.number());
+        shared.metrics.subscriptions.dec();
+    }
+    for parcel in session.end() {
+        shared.aftermath.dropped(session.mailbox().client(), parcel.message, DropReason::SessionEnded, "").await;
+    }
+}

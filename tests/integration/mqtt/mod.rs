@@ -1,0 +1,10 @@
+//! The broker over real sockets.
+
+mod broker;
+mod clients;
+mod delivery;
+mod inbound;
+mod protocol;
+mod retained;
+mod sessions;
+mod wire;
