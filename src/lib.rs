@@ -2,8 +2,10 @@
 
 pub mod config;
 pub mod event;
+pub mod guest;
 pub mod hook;
 pub mod kafka;
 pub mod metrics;
 pub mod pipeline;
+pub mod registry;
 pub mod topic;
