@@ -199,7 +199,7 @@ async fn kafka_killed_under_load_loses_nothing_and_repeats_nothing() {
                     producer.send(record(topic, &sender.to_string(), number.to_string()), receipt).await;
                     number += 1;
                     sent.fetch_add(1, Ordering::Relaxed);
-                    if number % 10 == 0 {
+                    if number.is_multiple_of(10) {
                         sleep(Duration::from_millis(10)).await;
                     }
                 }

@@ -21,11 +21,11 @@ fn folder() -> PathBuf {
 /// Fetches the jars unless they are there; `None`, said aloud, where Java or Maven is missing.
 pub(crate) fn libs() -> Result<Option<PathBuf>> {
     let libs = folder().join(format!("libs-{VERSION}"));
-    let missing: Vec<&str> = [("java", "-version"), ("mvn", "-version")]
-        .into_iter()
-        .filter(|(program, version)| !(*program == "mvn" && libs.exists()) && !step::exists(program, version))
-        .map(|(program, _)| program)
-        .collect();
+    let mut missing = vec!["java"];
+    if !libs.exists() {
+        missing.push("mvn");
+    }
+    missing.retain(|program| !step::exists(program, "-version"));
     if !missing.is_empty() {
         eprintln!("xtask: no real Kafka: {} cannot be started (Debian: apt-get install default-jre-headless maven)", missing.join(", "));
         return Ok(None);

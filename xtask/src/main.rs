@@ -8,7 +8,7 @@ mod step;
 
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use self::kafka::real_kafka::{ADDRESS, LIBS};
@@ -42,10 +42,7 @@ enum Verb {
     Deny,
     /// Build everything and run `hookgate bench`
     Bench {
-        /// embedded, real (started for this run) or host:port; default: $KAFKA or embedded
-        #[arg(long)]
-        kafka: Option<String>,
-        /// For `hookgate bench`
+        /// For `hookgate bench`: --json …; --kafka embedded, real (an Apache Kafka for this run) or host:port, else $KAFKA or embedded
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -73,7 +70,7 @@ fn main() -> ExitCode {
         Verb::Test { no_kafka } => test(!no_kafka),
         Verb::Ci => ci(),
         Verb::Deny => deny(),
-        Verb::Bench { kafka, arguments } => bench(kafka, &arguments),
+        Verb::Bench { arguments } => bench(arguments),
         Verb::Kafka(KafkaVerb::Start { port }) => kafka::start(port),
         Verb::Kafka(KafkaVerb::Stop) => kafka::stop(),
     };
@@ -139,12 +136,13 @@ fn deny() -> Result<()> {
     step::run(&mut step::cargo(["deny", "--workspace", "check"]))
 }
 
-fn bench(kafka: Option<String>, arguments: &[String]) -> Result<()> {
+fn bench(mut arguments: Vec<String>) -> Result<()> {
     guests()?;
+    let kafka = take_option(&mut arguments, "--kafka")?;
     let kafka = kafka.or_else(|| std::env::var(ADDRESS).ok()).unwrap_or_else(|| "embedded".to_owned());
     let mut node = None;
     let address = if kafka == "real" {
-        let Some(libs) = kafka::libs()? else { anyhow::bail!("--kafka real needs Java and Maven") };
+        let Some(libs) = kafka::libs()? else { bail!("--kafka real needs Java and Maven") };
         node.insert(kafka::start_fresh(&libs)?).address()
     } else {
         kafka
@@ -154,6 +152,46 @@ fn bench(kafka: Option<String>, arguments: &[String]) -> Result<()> {
     result
 }
 
+/// Takes an option with its value out of arguments that are meant for another program.
+fn take_option(arguments: &mut Vec<String>, name: &str) -> Result<Option<String>> {
+    let Some(index) = arguments.iter().position(|argument| argument == name) else { return Ok(None) };
+    if index + 1 == arguments.len() {
+        bail!("{name} needs a value");
+    }
+    Ok(arguments.drain(index..index + 2).nth(1))
+}
+
 fn hookgate(verb: &str) -> Command {
     step::cargo(["run", "--quiet", "--bin", "hookgate", "--", verb])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_hookgate_go_through() {
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&["xtask", "demo", "--for", "20s"], &["--for", "20s"]),
+            (&["xtask", "bench", "--json", "--kafka", "real", "-n", "3"], &["--json", "--kafka", "real", "-n", "3"]),
+            (&["xtask", "bench"], &[]),
+        ];
+        for (line, expected) in cases {
+            match Arguments::try_parse_from(line).unwrap().verb {
+                Verb::Demo { arguments } | Verb::Bench { arguments } => assert_eq!(arguments, expected),
+                _ => panic!("{line:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_is_taken_with_its_value() {
+        let taken = |line: &str| {
+            let mut arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            take_option(&mut arguments, "--kafka").map(|value| (value.unwrap_or_default(), arguments.join(" "))).ok()
+        };
+        assert_eq!(taken("--json --kafka real -n 3"), Some(("real".to_owned(), "--json -n 3".to_owned())));
+        assert_eq!(taken("--json"), Some((String::new(), "--json".to_owned())));
+        assert_eq!(taken("--kafka"), None);
+    }
 }

@@ -15,6 +15,12 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     // `cargo xtask` says which cargo it is.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
+    // What cargo says about xtask is not true of what runs next, and makes build scripts run again.
+    let about_xtask =
+        |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| about_xtask(name)) {
+        command.env_remove(name);
+    }
     command
 }
 
