@@ -25,6 +25,8 @@ mod packet;
 mod publish;
 mod reason;
 mod retained;
+#[cfg(test)]
+mod samples;
 mod session;
 mod sessions;
 mod subscriptions;
