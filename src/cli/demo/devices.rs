@@ -87,7 +87,10 @@ pub(super) async fn lock(id: &'static str, address: SocketAddr, board: Arc<Board
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             },
-            _ = tick.tick(), if !stopping => {
+            _ = tick.tick() => {
+                if stopping {
+                    continue; // to look whether it may leave
+                }
                 number += 1;
                 let report = format!("{id}-{number}");
                 let battery = 100.0 - (number % 20) as f64 * 5.0;
@@ -135,7 +138,10 @@ pub(super) async fn app(address: SocketAddr, key: hmac::Key, board: Arc<Board>, 
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             },
-            _ = tick.tick(), if !stopping && open.is_none() && board.locks_are_ready() => {
+            _ = tick.tick() => {
+                if stopping || open.is_some() || !board.locks_are_ready() {
+                    continue;
+                }
                 let kind = *Kind::ALL.get(number % Kind::ALL.len()).unwrap_or(&Kind::Good);
                 let (lock, id, payload) = match kind {
                     Kind::Replayed => last_good.clone(),
