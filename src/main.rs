@@ -1,3 +1,7 @@
-//! The command line of Hookgate.
+//! The command line of Hookgate: see [`hookgate::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hookgate::cli::main()
+}

@@ -1,6 +1,6 @@
 //! Every metric family on one screen. Names follow Prometheus (base units, `_total` for counters).
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -30,10 +30,25 @@ impl From<&str> for Label {
     }
 }
 
+/// The labels of what guests count themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GuestLabel {
+    /// The guest.
+    pub guest: String,
+    /// The name that the guest gave it.
+    pub name: String,
+}
+
 /// Counters per name.
 pub type PerName = Family<Label, Counter>;
 /// Counters per name and reason.
 pub type PerReason = Family<ReasonLabel, Counter>;
+/// A sum of what may be negative.
+pub type Sum = Gauge<f64, AtomicU64>;
+/// Counters per guest and name.
+pub type PerGuest = Family<GuestLabel, Counter>;
+/// Sums per guest and name.
+pub type SumPerGuest = Family<GuestLabel, Sum>;
 
 macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal, $help:literal;)*) => {
@@ -72,12 +87,17 @@ metrics! {
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
+    guest_counts: PerGuest = "guest_counts", "What guests count through `metrics`, per guest and name";
+    guest_observations: PerGuest = "guest_observations", "Values that guests observed through `metrics`, per guest and name";
+    guest_observations_sum: SumPerGuest = "guest_observations_sum", "Sum of the values that guests observed, per guest and name";
     guest_swaps: PerName = "guest_swaps", "New versions taken into service, per guest";
     guest_swaps_refused: PerName = "guest_swaps_refused", "New versions refused, per guest";
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
+    kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
+    kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
     config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
 }

@@ -16,7 +16,7 @@ mod template;
 
 use std::{
     cell::RefCell,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 

@@ -156,15 +156,6 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// true or false, or `default`.
-    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        let Some((value, place)) = self.value(key) else { return default };
-        value.as_bool().unwrap_or_else(|| {
-            self.refuse_at(&place, key, format_args!(": {} does not fit", describe(value)), format!("true or false; default {default}"));
-            default
-        })
-    }
-
     /// A list of texts; a single text counts as a list of one.
     pub(super) fn texts(&self, key: &'static str) -> Vec<Placed<String>> {
         let Some((value, place)) = self.value(key) else { return Vec::new() };

@@ -1,11 +1,29 @@
 //! What happens to an event between its source and Kafka: guests are asked, records are made, the verdict goes back.
+//!
+//! Invariants: an event meets one [`Plan`], taken at the door; on `message.publish` the verdict is reached before retain, dispatch, Kafka
+//! and the acknowledgement, so that everybody sees the same message; records of one caller are enqueued in the order of its calls.
+//! Absent: sockets and packets (the sources above), the producer's queues and retries (`kafka` below).
 
-use std::sync::Arc;
+mod chain;
+mod format;
+mod plan;
+mod route;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+pub use self::plan::Plan;
+use self::chain::{Judgement, Shape};
 use crate::{
-    event::{Client, Denial, Detail, Message, Outcome, Receipt},
+    config::Ack,
+    event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
     hook::Hook,
-    metrics::Metrics,
+    kafka::Producer,
+    metrics::{Metrics, ReasonLabel},
 };
 
 /// What the broker does with a message that was published.
@@ -22,13 +40,33 @@ pub enum Decision {
 /// The line from a source to Kafka.
 #[derive(Debug)]
 pub struct Pipeline {
+    node: Text,
+    plan: ArcSwap<Plan>,
+    producer: Option<Producer>,
+    next_id: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 impl Pipeline {
-    /// A pipeline without routes: everything is accepted, nothing is produced.
+    /// A pipeline in front of a producer; without routes until [`Pipeline::install`].
+    pub fn new(node: &str, producer: Producer, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Pipeline { producer: Some(producer), ..Self::bare(node, metrics) })
+    }
+
+    /// A pipeline without routes and without Kafka: a broker alone, in which every message is accepted and nothing is produced.
     pub fn open(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Pipeline { metrics })
+        Arc::new(Self::bare("hookgate", metrics))
+    }
+
+    fn bare(node: &str, metrics: Arc<Metrics>) -> Self {
+        // Ids go on increasing over restarts: the clock above, a million events a millisecond below.
+        let first_id = now_ms() << 20;
+        Pipeline { node: node.into(), plan: ArcSwap::default(), producer: None, next_id: AtomicU64::new(first_id), metrics }
+    }
+
+    /// Takes a new plan into service; events that met the old one finish on it.
+    pub fn install(&self, plan: Plan) {
+        self.plan.store(Arc::new(plan));
     }
 
     /// The metrics of this process.
@@ -37,17 +75,104 @@ impl Pipeline {
     }
 
     /// Whether any route wants this hook's events; the broker need not make the others.
-    pub fn wants(&self, _hook: Hook) -> bool {
-        false
+    pub fn wants(&self, hook: Hook) -> bool {
+        !self.plan.load().routes(hook).is_empty()
     }
 
     /// `message.publish`: asks the guests, hands the records to Kafka (waiting for room when it is slow), and says what the broker
     /// does. `receipt` is settled when everything that had to be stored is stored, also for a message that was refused.
-    pub async fn publish(&self, _client: &Arc<Client>, message: Message, receipt: Receipt) -> Decision {
-        receipt.settle(Outcome::Stored);
-        Decision::Accept(Arc::new(message))
+    pub async fn publish(&self, client: &Arc<Client>, message: Message, receipt: Receipt) -> Decision {
+        let plan = self.plan.load_full();
+        let message = Arc::new(message);
+        let mut event = self.event(client, Detail::MessagePublish(Arc::clone(&message)));
+        match chain::judge(self, &plan, &event, message).await {
+            Judgement::Through(message, matched) => {
+                event.detail = Detail::MessagePublish(Arc::clone(&message));
+                for (route, shaping) in matched {
+                    let records = route::records(route, &event, &self.node, shaping);
+                    self.count_hook(Hook::MessagePublish);
+                    for record in records {
+                        let share = if route.ack == Ack::Kafka { receipt.clone() } else { Receipt::nobody() };
+                        self.produce(record, share).await;
+                    }
+                }
+                receipt.settle(Outcome::Stored);
+                Decision::Accept(message)
+            }
+            Judgement::Ended(decision, reason, explanation) => {
+                let Detail::MessagePublish(message) = event.detail else { return decision };
+                self.happened(&plan, client, Detail::MessageDropped(Dropping { message, reason, explanation }), &receipt).await;
+                receipt.settle(Outcome::Stored);
+                decision
+            }
+            Judgement::DeadLetter { route, guest, failure } => {
+                let record = route::dead_letter(&plan.dead_letter_topic, route, &event, &self.node, &guest, &failure);
+                self.produce(record, receipt.clone()).await;
+                if let Detail::MessagePublish(message) = event.detail {
+                    let dropping = Dropping { message, reason: DropReason::GuestFailed, explanation: "dead-letter".into() };
+                    self.happened(&plan, client, Detail::MessageDropped(dropping), &receipt).await;
+                }
+                receipt.settle(Outcome::Stored);
+                Decision::Swallow
+            }
+        }
     }
 
     /// Any hook that observes; waits for room when Kafka is slow.
-    pub async fn observe(&self, _client: &Arc<Client>, _detail: Detail) {}
+    pub async fn observe(&self, client: &Arc<Client>, detail: Detail) {
+        self.happened(&self.plan.load_full(), client, detail, &Receipt::nobody()).await;
+    }
+
+    async fn happened(&self, plan: &Plan, client: &Arc<Client>, detail: Detail, receipt: &Receipt) {
+        if let Detail::MessageDropped(dropping) = &detail {
+            self.note_dropped(client, dropping);
+        }
+        let hook = detail.hook();
+        let event = self.event(client, detail);
+        for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
+            self.count_hook(hook);
+            let records = match chain::shape(self, route, &event).await {
+                Shape::Records(shaping) => route::records(route, &event, &self.node, shaping),
+                Shape::Nothing => Vec::new(),
+                Shape::DeadLetter { guest, failure } => {
+                    vec![route::dead_letter(&plan.dead_letter_topic, route, &event, &self.node, &guest, &failure)]
+                }
+            };
+            for record in records {
+                self.produce(record, receipt.clone()).await;
+            }
+        }
+    }
+
+    async fn produce(&self, record: crate::kafka::Record, receipt: Receipt) {
+        match &self.producer {
+            Some(producer) => producer.send(record, receipt).await,
+            None => receipt.settle(Outcome::Stored), // a plan with records is only ever installed in front of a producer
+        }
+    }
+
+    fn event(&self, client: &Arc<Client>, detail: Detail) -> Event {
+        let time_ms = detail.message().filter(|_| detail.hook() == Hook::MessagePublish).map_or_else(now_ms, |message| message.received_at_ms);
+        Event { id: self.next_id.fetch_add(1, Ordering::Relaxed), time_ms, client: Arc::clone(client), detail }
+    }
+
+    fn count_hook(&self, hook: Hook) {
+        self.metrics.hooks.get_or_create(&hook.name().into()).inc();
+    }
+
+    fn count_refusal(&self, guest: &str, verdict: &str) {
+        let label = ReasonLabel { name: guest.to_owned(), reason: verdict.to_owned() };
+        self.metrics.guest_refusals.get_or_create(&label).inc();
+    }
+
+    fn note_dropped(&self, client: &Client, dropping: &Dropping) {
+        let Dropping { message, reason, explanation } = dropping;
+        self.metrics.messages_dropped.get_or_create(&reason.name().into()).inc();
+        let (reason, topic, client) = (reason.name(), &*message.topic, &*client.client_id);
+        match dropping.reason {
+            // The everyday end of a message that nobody is subscribed to.
+            DropReason::NoSubscribers => tracing::debug!(reason, topic, client, %explanation, "message dropped"),
+            _ => tracing::info!(reason, topic, client, %explanation, "message dropped"),
+        }
+    }
 }

@@ -1,3 +1,14 @@
-//! Everything that needs real sockets: one binary, a module per subject.
+//! The one integration binary: real sockets, real files, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod command_line;
+mod examples;
+mod floors;
+mod hostile;
+mod kafka;
 mod mqtt;
+mod outage;
+mod real_kafka;
+mod smart_lock;
+mod support;
+mod swap;

@@ -1,0 +1,227 @@
+//! Misbehaves on request, so that tests can see the host's walls hold. The setting `mode` says how; see [`Mode`].
+//!
+//! Further settings: `sleep_ms` (default 200) for `sleep`; `payload` (default `changed`) for `change` and `emit`. Grants: `settings`, `log`.
+
+use std::{
+    fmt::Write,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use hookgate_guest::prelude::*;
+
+macro_rules! modes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// What it does when it is called.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Mode { $($(#[$doc])* $variant,)* }
+
+        impl std::str::FromStr for Mode {
+            type Err = String;
+
+            fn from_str(name: &str) -> Result<Self, String> {
+                match name {
+                    $($name => Ok(Mode::$variant),)*
+                    _ => Err(format!("no mode; there are {}", [$($name),*].join(", "))),
+                }
+            }
+        }
+    };
+}
+
+modes! {
+    /// Passes.
+    Pass = "pass";
+    /// Replaces the payload, adds the header `changed: true`; events: annotates with it.
+    Change = "change";
+    /// Two records: the first to the topic `emitted`, the second with another value.
+    Emit = "emit";
+    /// Swallows.
+    Drop = "drop";
+    /// Refuses with 0x87; events cannot, and pass.
+    Deny = "deny";
+    /// Never returns.
+    Loop = "loop";
+    /// Works for `sleep_ms`, then passes.
+    Sleep = "sleep";
+    /// Waits in the host for longer than any deadline, then passes.
+    Block = "block";
+    /// Takes memory until there is none.
+    Allocate = "allocate";
+    /// Calls itself until the stack ends.
+    Recurse = "recurse";
+    /// Panics with a text.
+    Trap = "trap";
+    /// Panics when a payload or user property says so (contains `trap`); passes otherwise.
+    TrapSometimes = "trap-sometimes";
+    /// Answers with a payload of 64 MiB.
+    Return64Mib = "return-64mib";
+    /// Answers with 100 000 headers.
+    ReturnHeaders = "return-headers";
+    /// Answers with a message that no broker may route.
+    InvalidTopic = "invalid-topic";
+    /// Denies with reason code 0, which is no refusal.
+    InvalidReasonCode = "invalid-reason-code";
+    /// Writes 10 000 lines to the log, then passes.
+    LogFlood = "log-flood";
+    /// Writes 1 MiB to standard error, then passes.
+    StderrFlood = "stderr-flood";
+    /// Cannot judge: the event is wrong.
+    FaultInvalid = "fault-invalid";
+    /// Cannot judge: not now.
+    FaultRetry = "fault-retry";
+    /// Cannot judge: its own fault.
+    FaultInternal = "fault-internal";
+    /// Panics when it starts.
+    TrapAtStart = "trap-at-start";
+    /// Never finishes starting.
+    LoopAtStart = "loop-at-start";
+    /// Refuses to start, with a text.
+    RefuseStart = "refuse-start";
+}
+
+struct Hostile {
+    mode: Mode,
+    sleep: Duration,
+    payload: String,
+}
+
+impl Guest for Hostile {
+    fn start() -> Result<Self, String> {
+        let mode = settings::get_or("mode", Mode::Pass)?;
+        match mode {
+            Mode::TrapAtStart => panic("hostile: trapped at start as told"),
+            Mode::LoopAtStart => spin(),
+            Mode::RefuseStart => return Err("hostile: refused to start as told".to_owned()),
+            _ => {}
+        }
+        let sleep = Duration::from_millis(settings::get_or("sleep_ms", 200)?);
+        Ok(Hostile { mode, sleep, payload: settings::get_or("payload", "changed".to_owned())? })
+    }
+}
+
+impl Publish for Hostile {
+    fn handle(&self, _: &Context, _: &Client, message: Message) -> Result<PublishVerdict, Fault> {
+        self.misbehave(&message.payload)?;
+        Ok(match self.mode {
+            Mode::Change => PublishVerdict::change().payload(message, self.payload.as_str()).header("changed", "true").into(),
+            Mode::Emit => Changes { records: Some(self.records()), ..PublishVerdict::change() }.into(),
+            Mode::Drop => PublishVerdict::drop("hostile: dropped as told"),
+            Mode::Deny => PublishVerdict::deny(reason::NOT_AUTHORIZED, "hostile: denied as told"),
+            Mode::InvalidReasonCode => PublishVerdict::deny(0, "hostile: success is no refusal"),
+            Mode::InvalidTopic => PublishVerdict::change().message(Message { topic: "a/#".into(), ..message }).into(),
+            Mode::Return64Mib => PublishVerdict::change().payload(message, vec![7; 64 << 20]).into(),
+            Mode::ReturnHeaders => Changes { headers: many_headers(), ..PublishVerdict::change() }.into(),
+            _ => PublishVerdict::pass(),
+        })
+    }
+}
+
+impl Events for Hostile {
+    fn handle(&self, _: &Context, _: &Client, detail: Detail) -> Result<EventVerdict, Fault> {
+        let payload: &[u8] = match &detail {
+            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => &delivery.message.payload,
+            Detail::MessageDropped(dropping) => &dropping.message.payload,
+            _ => &[],
+        };
+        self.misbehave(payload)?;
+        Ok(match self.mode {
+            Mode::Change => EventVerdict::annotate("changed", "true"),
+            Mode::Emit => EventVerdict::emit(self.records()),
+            Mode::Drop => EventVerdict::drop("hostile: dropped as told"),
+            Mode::InvalidTopic => EventVerdict::emit([KafkaRecord::value("x").to("no topic/#")]),
+            Mode::Return64Mib => EventVerdict::emit([KafkaRecord::value(vec![7; 64 << 20])]),
+            Mode::ReturnHeaders => EventVerdict::Annotate(many_headers()),
+            _ => EventVerdict::pass(),
+        })
+    }
+}
+
+impl Hostile {
+    /// What is the same for every hook.
+    fn misbehave(&self, payload: &[u8]) -> Result<(), Fault> {
+        match self.mode {
+            Mode::Loop => spin(),
+            Mode::Sleep => {
+                let start = Instant::now();
+                while start.elapsed() < self.sleep {}
+            }
+            Mode::Block => std::thread::sleep(Duration::from_secs(3600)),
+            Mode::Allocate => loop {
+                black_box(Vec::<u8>::with_capacity(black_box(1 << 20))).leak();
+            },
+            Mode::Recurse => {
+                black_box(recurse(black_box(0)));
+            }
+            Mode::Trap => panic("hostile: trapped as told"),
+            Mode::TrapSometimes if payload.windows(4).any(|window| window == b"trap") => panic("hostile: trapped by the payload"),
+            Mode::LogFlood => (0..10_000).for_each(|line| log::info!("flood, line {line}")),
+            Mode::StderrFlood => (0..1 << 14).for_each(|line| eprintln!("flood, line {line:<50}")),
+            Mode::FaultInvalid => return Err(Fault::invalid("hostile: invalid as told")),
+            Mode::FaultRetry => return Err(Fault::retry("hostile: retry as told")),
+            Mode::FaultInternal => return Err(Fault::internal("hostile: internal as told")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> Vec<KafkaRecord> {
+        vec![KafkaRecord::value(self.payload.as_str()).to("emitted"), KafkaRecord::value(self.payload.as_str()).header("second", "true")]
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+/// Also keeps a kilobyte of memory at each step, so that whichever stack is shorter ends.
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> u64 {
+    let kept = black_box([depth; 128]);
+    recurse(depth + 1) + kept.iter().sum::<u64>()
+}
+
+#[allow(clippy::panic)]
+fn panic(text: &str) -> ! {
+    panic!("{text}");
+}
+
+fn many_headers() -> Vec<Header> {
+    let mut name = String::new();
+    (0..100_000)
+        .map(|number| {
+            name.clear();
+            let _ = write!(name, "h{number}");
+            Header::new(name.as_str(), "x")
+        })
+        .collect()
+}
+
+hookgate_guest::export!(Hostile: publish, events);
+
+#[cfg(test)]
+mod tests {
+    use hookgate_guest::testing;
+
+    use super::*;
+
+    /// The harmless modes only; the others are for the host's tests.
+    #[test]
+    fn does_what_it_is_told() {
+        for (mode, expected) in [
+            ("pass", Ok(PublishVerdict::pass())),
+            ("drop", Ok(PublishVerdict::drop("hostile: dropped as told"))),
+            ("deny", Ok(PublishVerdict::deny(0x87, "hostile: denied as told"))),
+            ("trap-sometimes", Ok(PublishVerdict::pass())),
+            ("fault-retry", Err(Fault::retry("hostile: retry as told"))),
+        ] {
+            testing::set("mode", mode);
+            let guest = Hostile::start().expect("a mode");
+            assert_eq!(Publish::handle(&guest, &testing::context(), &testing::client("c"), testing::message("t", "x")), expected, "{mode}");
+        }
+        testing::set("mode", "kind");
+        assert!(Hostile::start().is_err_and(|problem| problem.contains("return-64mib")));
+    }
+}

@@ -1,0 +1,172 @@
+//! Refuses commands to locks that are forged, stale or replayed, before anybody sees them.
+//!
+//! A command is a flat JSON object on `devices/{client_id}/command`:
+//! `{"process_id":"7802441525528958","action":"unlock","nonce_str":"u7u4p0n8","ts":1574744434,"sign":"e9f5af7deaa28563"}`.
+//! `sign` is the beginning of the lower-case hex of HMAC-SHA256 over all other fields, sorted by name:
+//! `action=unlock&nonce_str=u7u4p0n8&process_id=7802441525528958&ts=1574744434`. Numbers stand there as they are written.
+//!
+//! The first of these that is wrong is the reason of the denial (code 0x87): `malformed`, `bad-signature`, `stale`, `replayed`.
+//! What is accepted carries the Kafka header `verified: true`. Only authentic, fresh commands leave a nonce behind, so nobody without
+//! the key can fill the state. When the state cannot answer, the guest does not judge, and the route's `on_failure` decides.
+//!
+//! Absent: the lock's identity is no part of what is signed (the format has no place for it), so a command seen on its way to one lock
+//! is authentic for another, unless the sender puts it into a further field, which is signed like all others.
+//!
+//! Settings: `key` (default `lock-hmac`), `max_age_s` (30), `signature_digits` (16). Grants: `settings`, `crypto`, `state`.
+
+mod fields;
+
+use hookgate_guest::{crypto::Hash, prelude::*};
+
+use fields::{Field, Malformed, find};
+
+/// Longest nonce, bytes: it becomes part of a key of the state.
+const MAX_NONCE_BYTES: usize = 128;
+
+/// Seconds that a nonce is kept beyond the time in which its command is fresh: an event may wait for its guest after its time was taken.
+const NONCE_MARGIN_S: u32 = 60;
+
+struct LockCommandVerifier {
+    key: String,
+    max_age_s: u32,
+    signature_bytes: usize,
+}
+
+/// A command in the right form; nothing of it is trusted yet.
+struct Command<'a> {
+    fields: Vec<Field<'a>>,
+    ts: i64,
+}
+
+impl Guest for LockCommandVerifier {
+    fn start() -> Result<Self, String> {
+        let max_age_s = settings::get_or("max_age_s", 30)?;
+        if !(1..=86_400).contains(&max_age_s) {
+            return Err(format!("the setting `max_age_s` = {max_age_s}: give 1 to 86400 seconds"));
+        }
+        let digits: usize = settings::get_or("signature_digits", 16)?;
+        if !(16..=64).contains(&digits) || !digits.is_multiple_of(2) {
+            return Err(format!("the setting `signature_digits` = {digits}: give an even number from 16 to 64"));
+        }
+        let guest = LockCommandVerifier { key: settings::get_or("key", "lock-hmac".to_owned())?, max_age_s, signature_bytes: digits / 2 };
+        // Tries the key, so that a wrong name is found when the guest is deployed, not when the first command comes.
+        match crypto::hmac_verify(&guest.key, Hash::Sha256, b"", &vec![0; guest.signature_bytes]) {
+            Ok(_) => Ok(guest),
+            Err(crypto::Error::NoSuchKey) => {
+                Err(format!("the setting `key` = \"{}\": there is no such key in this guest's `keys`", guest.key))
+            }
+            Err(crypto::Error::Malformed(why)) => Err(format!("the setting `key` = \"{}\": {why}", guest.key)),
+        }
+    }
+}
+
+impl Publish for LockCommandVerifier {
+    fn handle(&self, context: &Context, _: &Client, message: Message) -> Result<PublishVerdict, Fault> {
+        let lock = message
+            .topic
+            .split('/')
+            .nth(1)
+            .ok_or_else(|| Fault::invalid("the topic names no lock: expected devices/{client_id}/command"))?;
+        let denied = |reason: &str| Ok(PublishVerdict::deny(reason::NOT_AUTHORIZED, reason));
+        let Ok(command) = Command::read(&message.payload) else { return denied("malformed") };
+        if !self.is_authentic(&command, message.payload.len())? {
+            return denied("bad-signature");
+        }
+        if !self.is_fresh(&command, context.time_ms) {
+            return denied("stale");
+        }
+        if !self.is_new(&command, lock, context)? {
+            return denied("replayed");
+        }
+        Ok(PublishVerdict::change().header("verified", "true").into())
+    }
+}
+
+impl LockCommandVerifier {
+    fn is_authentic(&self, command: &Command<'_>, payload_bytes: usize) -> Result<bool, Fault> {
+        let mut bytes = [0; 32];
+        let Some(mac) = bytes.get_mut(..self.signature_bytes) else { return Ok(false) };
+        if !decode_hex(command.text("sign"), mac) {
+            return Ok(false);
+        }
+        Ok(crypto::hmac_verify(&self.key, Hash::Sha256, command.signed_text(payload_bytes).as_bytes(), mac)?)
+    }
+
+    /// Neither too old nor too far ahead.
+    fn is_fresh(&self, command: &Command<'_>, time_ms: u64) -> bool {
+        let sent_ms = command.ts.saturating_mul(1000);
+        i64::try_from(time_ms).is_ok_and(|time_ms| sent_ms.abs_diff(time_ms) <= u64::from(self.max_age_s) * 1000)
+    }
+
+    /// Records the nonce. A command of the future is fresh for up to twice `max_age_s`, so its nonce is kept that long.
+    ///
+    /// The record names the event that left it: one that passes here twice (two routes that ask this guest, a retry) is still the same.
+    fn is_new(&self, command: &Command<'_>, lock: &str, context: &Context) -> Result<bool, Fault> {
+        let key = ["nonce/", lock, "/", command.text("nonce_str")].concat();
+        let mut event = [0; 16];
+        for (to, from) in event.iter_mut().zip(context.id.to_be_bytes().into_iter().chain(context.time_ms.to_be_bytes())) {
+            *to = from;
+        }
+        let is_new = state::put_if_absent(&key, &event, Some(2 * self.max_age_s + NONCE_MARGIN_S))?;
+        Ok(is_new || state::get(&key)?.as_deref() == Some(&event))
+    }
+}
+
+impl<'a> Command<'a> {
+    fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let fields = fields::read(payload)?;
+        for name in ["process_id", "action", "sign"] {
+            find(&fields, name)?.text().ok_or(Malformed)?;
+        }
+        let nonce = find(&fields, "nonce_str")?.text().ok_or(Malformed)?;
+        let ts = find(&fields, "ts")?.integer().ok_or(Malformed)?;
+        // With these inside, two different commands would have the same signed text.
+        let ambiguous = |field: &Field<'_>| field.name.is_empty() || field.name.contains(['&', '=']) || field.value.as_str().contains('&');
+        if nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES || fields.iter().any(ambiguous) {
+            return Err(Malformed);
+        }
+        Ok(Command { fields, ts })
+    }
+
+    fn text(&self, name: &str) -> &str {
+        find(&self.fields, name).map_or("", |value| value.as_str())
+    }
+
+    fn signed_text(&self, payload_bytes: usize) -> String {
+        let mut text = String::with_capacity(payload_bytes);
+        for field in self.fields.iter().filter(|field| field.name != "sign") {
+            if !text.is_empty() {
+                text.push('&');
+            }
+            text.push_str(&field.name);
+            text.push('=');
+            text.push_str(field.value.as_str());
+        }
+        text
+    }
+}
+
+/// Reads lower-case hex into `bytes`; whether it was that, and of exactly this length.
+fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    text.len() == bytes.len() * 2
+        && text.as_bytes().chunks_exact(2).zip(bytes).all(|(pair, byte)| match pair {
+            [high, low] => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => {
+                    *byte = high << 4 | low;
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        })
+}
+
+hookgate_guest::export!(LockCommandVerifier: publish);
+
+#[cfg(test)]
+mod tests;

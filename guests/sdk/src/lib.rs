@@ -1,0 +1,73 @@
+//! Write Hookgate guests in Rust.
+//!
+//! A guest is a type that is made once per instance ([`Guest::start`]), implements a trait for each kind of hook that it serves
+//! ([`Publish`], [`Access`], [`Events`]), and is exported by one line:
+//!
+//! ```
+//! use hookgate_guest::prelude::*;
+//!
+//! struct MaxPayload { bytes: usize }
+//!
+//! impl Guest for MaxPayload {
+//!     fn start() -> Result<Self, String> {
+//!         Ok(MaxPayload { bytes: settings::get_or("max_bytes", 1024)? })
+//!     }
+//! }
+//!
+//! impl Publish for MaxPayload {
+//!     fn handle(&self, _: &Context, _: &Client, message: Message) -> Result<PublishVerdict, Fault> {
+//!         if message.payload.len() > self.bytes {
+//!             return Ok(PublishVerdict::deny(reason::PAYLOAD_FORMAT_INVALID, "too-long"));
+//!         }
+//!         Ok(PublishVerdict::change().header("length", message.payload.len().to_string()).into())
+//!     }
+//! }
+//!
+//! hookgate_guest::export!(MaxPayload: publish);
+//! ```
+//!
+//! The built component imports only what the guest calls: one that never writes to the log needs no grant for it. A guest must not
+//! trust its instance to live: what has to last goes into [`state`]. On any other target than WebAssembly the capabilities are played
+//! by [`testing`], so that plain `cargo test` runs whole guests.
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod crypto;
+mod export;
+mod guest;
+pub mod log;
+pub mod metrics;
+pub mod reason;
+pub mod settings;
+pub mod state;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+mod verdict;
+
+#[cfg(target_family = "wasm")]
+use bindings::capabilities::hookgate::guest as host;
+#[cfg(not(target_family = "wasm"))]
+use testing::host;
+
+pub use crate::{
+    bindings::{
+        access::exports::hookgate::guest::access::{Action, Answer, Credentials},
+        events::exports::hookgate::guest::events::{
+            Closing, Connection, Delivery, Detail, Dropping, Subscription, Verdict as EventVerdict,
+        },
+        publish::{
+            exports::hookgate::guest::publish::{Changes, Verdict as PublishVerdict},
+            hookgate::guest::types::{Client, Context, Denial, Fault, Header, KafkaRecord, Message, Qos},
+        },
+    },
+    guest::{Access, Events, Guest, Publish},
+};
+
+/// Everything that a guest usually names.
+pub mod prelude {
+    pub use crate::{
+        Access, Action, Answer, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping,
+        EventVerdict, Events, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics,
+        reason, settings, state,
+    };
+}

@@ -1,0 +1,257 @@
+//! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::sync::Mutex;
+
+use crate::{
+    config::{Config, Problem},
+    event::Text,
+    guest::Guest,
+    kafka::Producer,
+    metrics::Metrics,
+    pipeline::{Pipeline, Plan},
+    registry::{Guests, Registry, Watch},
+    source::mqtt::Broker,
+};
+
+/// A running Hookgate.
+#[derive(Debug)]
+pub struct Bridge {
+    broker: Broker,
+    pipeline: Arc<Pipeline>,
+    producer: Producer,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    service: Mutex<Service>,
+}
+
+/// What is in service: changed only as a whole.
+#[derive(Debug)]
+struct Service {
+    config: Config,
+    guests: Guests,
+}
+
+/// Why a Hookgate did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration or its guests are wrong; every problem at once.
+    #[error("the configuration has {} problem(s), the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Problems(Vec<Problem>),
+    /// The machine says no: a port in use, no memory.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// What a reload did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Names of guests whose new version is in service.
+    pub swapped: Vec<String>,
+    /// What stayed as it was, and why.
+    pub problems: Vec<Problem>,
+}
+
+impl Bridge {
+    /// Loads and tries the guests, connects to Kafka, and opens the doors last.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let registry = Registry::new(&metrics).context("starting the guest engine")?;
+        let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
+        let plan = plan(&config, &guests)?;
+        let producer = connect(&config, &metrics).await?;
+        let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
+        pipeline.install(plan);
+        let broker = Broker::start(&config, Arc::clone(&pipeline)).await.context("opening the doors")?;
+        Ok(Bridge { broker, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
+    }
+
+    /// The listeners' names and bound addresses, in configuration order.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        self.broker.addresses()
+    }
+
+    /// The address of the embedded Kafka, when it is embedded.
+    pub fn embedded_kafka(&self) -> Option<String> {
+        self.producer.embedded_address()
+    }
+
+    /// This process's metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Takes a new configuration into service as a whole, or keeps the old one.
+    ///
+    /// Routes, guests, keys and limits change at once for all events that arrive from now on; events in flight finish on what they met.
+    ///
+    /// # Errors
+    /// Every problem; the old configuration goes on.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, Vec<Problem>> {
+        let mut service = self.service.lock().await;
+        let problems = needs_restart(&service.config, &config);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let guests = self.registry.load(&config, &service.guests).await?;
+        let swapped = changed(&service.guests, &guests);
+        let plan = plan(&config, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
+        let (producer, topics) = (self.producer.clone(), topics(&config));
+        // A Kafka that does not answer now answers the records later.
+        let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
+        self.pipeline.install(plan);
+        self.broker.reconfigure(&config.mqtt);
+        self.metrics.config_reloads.inc();
+        *service = Service { config, guests };
+        Ok(Reloaded { swapped, problems: Vec::new() })
+    }
+
+    /// Looks at the guests' files again: each new version is compiled beside the running one, tried, and swapped in; a broken one is
+    /// refused and its old version goes on.
+    pub async fn refresh_guests(&self) -> Reloaded {
+        let mut service = self.service.lock().await;
+        let (guests, problems) = self.registry.refresh(&service.config, &service.guests).await;
+        let swapped = changed(&service.guests, &guests);
+        if !swapped.is_empty() {
+            match plan(&service.config, &guests) {
+                Ok(plan) => {
+                    self.pipeline.install(plan);
+                    service.guests = guests;
+                }
+                Err(error) => tracing::error!(%error, "the new guests do not fit the configuration; the old ones go on"),
+            }
+        }
+        Reloaded { swapped, problems }
+    }
+
+    /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why.
+    pub async fn reload_file(&self, file: &Path) {
+        let reloaded = match Config::load(file) {
+            Ok(config) => self.reload(config).await,
+            Err(problems) => Err(problems),
+        };
+        match reloaded {
+            Ok(reloaded) => tracing::info!(swapped = reloaded.swapped.join(","), "configuration reloaded"),
+            Err(problems) => {
+                self.metrics.config_reloads_refused.inc();
+                for problem in problems {
+                    tracing::error!(%problem, "configuration refused; the old one goes on");
+                }
+            }
+        }
+    }
+
+    /// Follows changes of the configuration file and of the guests' files, for ever.
+    pub async fn follow(&self, file: &Path) {
+        let mut watch = Watch::new(self.watched(file).await);
+        loop {
+            let changed = watch.changed().await;
+            if changed.iter().any(|path| same_file(path, file)) {
+                self.reload_file(file).await;
+                watch.set_paths(self.watched(file).await);
+            } else {
+                let reloaded = self.refresh_guests().await;
+                if !reloaded.swapped.is_empty() {
+                    tracing::info!(guests = reloaded.swapped.join(","), "new guest versions in service");
+                }
+                for problem in reloaded.problems {
+                    tracing::error!(%problem, "guest refused; its old version goes on");
+                }
+            }
+        }
+    }
+
+    async fn watched(&self, file: &Path) -> Vec<PathBuf> {
+        let service = self.service.lock().await;
+        std::iter::once(file.to_owned()).chain(service.config.guests.iter().map(|guest| guest.path.value.clone())).collect()
+    }
+
+    /// Stops accepting, settles what is in flight, and ends: the doors first, Kafka last.
+    ///
+    /// Returns the number of records whose fate is unknown; none of them was acknowledged.
+    pub async fn drain(self) -> usize {
+        let deadline = Duration::from_millis(self.service.into_inner().config.kafka.drain_timeout_ms);
+        self.broker.drain(deadline).await;
+        self.producer.drain(deadline).await
+    }
+}
+
+/// Connecting waits for Kafka's first answer, which must not hold up a thread of the runtime.
+async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, StartError> {
+    let (kafka, topics, metrics) = (config.kafka.clone(), topics(config), Arc::clone(metrics));
+    let connected = tokio::task::spawn_blocking(move || Producer::connect(&kafka, &topics, metrics)).await.context("starting the Kafka producer")?;
+    connected.map_err(|error| match error.problem() {
+        Some(problem) => StartError::Problems(vec![problem]),
+        None => StartError::Failed(error.into()),
+    })
+}
+
+fn plan(config: &Config, guests: &Guests) -> anyhow::Result<Plan> {
+    Plan::new(config, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+}
+
+/// The Kafka topics that a configuration can write to.
+fn topics(config: &Config) -> Vec<Text> {
+    let mut topics: Vec<Text> = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
+    let dead_letters = config.routes.iter().any(|route| route.on_failure == crate::config::OnFailure::DeadLetter && !route.guests.is_empty());
+    if dead_letters {
+        topics.push(config.kafka.dead_letter_topic.as_str().into());
+    }
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+/// The guests whose version differs.
+fn changed(old: &Guests, new: &Guests) -> Vec<String> {
+    let differs = |guest: &&Arc<Guest>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
+    let mut names: Vec<String> = new.iter().filter(differs).map(|guest| guest.name().to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn same_file(path: &Path, file: &Path) -> bool {
+    path == file || std::path::absolute(file).is_ok_and(|file| path == file)
+}
+
+/// What cannot change while the process runs.
+fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
+    let place = &new.kafka.place.place;
+    let tables = [
+        ("[node]", old.node != new.node),
+        ("[[listener]]", old.listeners != new.listeners),
+        ("[kafka]", old.kafka != new.kafka),
+    ];
+    let changed = tables.into_iter().filter(|(_, changed)| *changed);
+    let problem = |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
+    changed.map(problem).collect()
+}
+
+/// Every problem of a configuration file, its guests included, without opening a door.
+///
+/// # Errors
+/// The engine that tries guests cannot start.
+pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
+    let (config, mut problems) = match Config::inspect(file) {
+        Ok(read) => read,
+        Err(problems) => return Ok(problems),
+    };
+    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
+    if let Err(more) = registry.load(&config, &Guests::default()).await {
+        problems.extend(more);
+    }
+    problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
+    problems.sort();
+    problems.dedup();
+    Ok(problems)
+}

@@ -1,0 +1,168 @@
+//! `hookgate bench`: publishers over real sockets, a guest, Kafka, and a reader that verifies every record.
+//!
+//! What is measured is a `hookgate run` of its own process, so that the price of the load is not in its figures; its CPU time is what the
+//! kernel counts from the end of the warm-up until the last acknowledgement. Publishers and reader share the machine with it, so the rate
+//! is that of all three together.
+
+mod child;
+mod command;
+mod ledger;
+mod load;
+mod packet;
+mod process;
+mod publisher;
+mod report;
+mod run;
+mod scenario;
+mod verify;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+
+use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
+use super::Exit;
+use crate::{event::now_ms, kafka};
+
+/// What `swaps` runs at when no rate is given, messages a second.
+const SWAPS_RATE: u64 = 5_000;
+/// Partitions of the topics made on a real Kafka; those of the embedded one are as many.
+const PARTITIONS: u32 = 3;
+
+/// Arguments of `hookgate bench`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to measure, in one go.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::Guest, Scenario::NoGuest])]
+    scenario: Vec<Scenario>,
+    /// Publishers, each on a connection of its own.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    clients: u32,
+    /// How long each stage is measured.
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = super::duration)]
+    length: Duration,
+    /// Messages to measure, of all publishers together, instead of a time.
+    #[arg(long, conflicts_with = "length", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// How long it runs before it is measured.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::duration)]
+    warm_up: Duration,
+    /// Size of each message's payload, bytes: a signed command, padded.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    payload: usize,
+    /// Quality of service of the messages.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Messages of one publisher that wait for their acknowledgement, at most.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    in_flight: u16,
+    /// Messages a second of all publishers together; 0: as fast as it goes. Default 0, and 5000 for swaps.
+    #[arg(long, value_name = "MSG/S")]
+    rate: Option<u64>,
+    /// Times that `swaps` replaces the guest, spread over the time of a stage.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    swaps: u32,
+    /// MQTT version of the publishers.
+    #[arg(long, value_enum, default_value = "5")]
+    protocol: Protocol,
+    /// A real Kafka; the embedded one when not given. A topic is created there for each scenario, and deleted when all is well.
+    #[arg(long, value_name = "HOST:PORT", env = "KAFKA")]
+    kafka: Option<String>,
+    /// Where the guests were built (`cargo xtask guests`).
+    #[arg(long, value_name = "FOLDER", default_value = "guests/target/wasm32-wasip2/release")]
+    guests: PathBuf,
+    /// Writes every figure with its unit to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Exit> {
+    let kafka = args.kafka.as_deref().filter(|servers| !servers.is_empty() && *servers != "embedded");
+    let machine = Machine::describe(if kafka.is_some() { "a broker of its own" } else { "embedded, librdkafka's mock cluster" }.to_owned());
+    println!("{}", machine.in_words());
+    println!("{}\n", args.in_words());
+    let mut measured = Vec::new();
+    for scenario in Scenario::resolve(&args.scenario) {
+        let topic = format!("bench_{}_{}", scenario.name().replace('-', "_"), now_ms());
+        if let Some(servers) = kafka {
+            kafka::create_topic(servers, &topic, PARTITIONS).await.context("preparing Kafka")?;
+        }
+        let result = args.run(scenario, kafka, &topic).measure().await?;
+        if let (Some(servers), true) = (kafka, result.broken.is_empty()) {
+            kafka::delete_topic(servers, &topic).await.context("tidying up Kafka")?;
+        }
+        measured.push(result);
+    }
+    print!("{}", report::table(&measured));
+    if let Some(file) = &args.json {
+        let entries: Vec<report::Entry> = measured.iter().flat_map(report::Measured::entries).collect();
+        let text = serde_json::json!({ "machine": machine, "load": args.load(), "results": entries });
+        let text = serde_json::to_string_pretty(&text).context("writing the figures")?;
+        std::fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
+    }
+    let mut is_broken = false;
+    for result in &measured {
+        match result.broken.is_empty() {
+            true => println!("✓ {}: {} records verified, none lost, none twice, in order per client", result.scenario, result.verified),
+            false => is_broken = true,
+        }
+        for broken in &result.broken {
+            println!("✗ {}: {broken}", result.scenario);
+        }
+    }
+    if is_broken { Err(Exit::Failed(anyhow::anyhow!("a promise was broken"))) } else { Ok(()) }
+}
+
+impl Args {
+    fn run<'a>(&'a self, scenario: Scenario, kafka: Option<&'a str>, topic: &'a str) -> Run<'a> {
+        let swaps = scenario == Scenario::Swaps;
+        let shape = Shape {
+            clients: self.clients,
+            qos: self.qos,
+            protocol: self.protocol,
+            in_flight: self.in_flight,
+            rate: self.rate.unwrap_or(if swaps { SWAPS_RATE } else { 0 }),
+            messages: self.messages.filter(|_| !swaps), // its stages are equally long
+        };
+        Run {
+            scenario,
+            shape,
+            payload_bytes: self.payload,
+            warm_up: self.warm_up,
+            length: self.length,
+            swaps: self.swaps as usize,
+            guests: &self.guests,
+            kafka,
+            topic,
+        }
+    }
+
+    fn load(&self) -> serde_json::Value {
+        let measure = match self.messages {
+            Some(messages) => serde_json::json!({ "name": "messages", "value": messages, "unit": "messages" }),
+            None => serde_json::json!({ "name": "time per stage", "value": self.length.as_secs_f64(), "unit": "s" }),
+        };
+        serde_json::json!([
+            { "name": "publishers", "value": self.clients, "unit": "connections" },
+            measure,
+            { "name": "warm-up", "value": self.warm_up.as_secs_f64(), "unit": "s" },
+            { "name": "payload", "value": self.payload, "unit": "bytes" },
+            { "name": "QoS", "value": self.qos, "unit": "" },
+            { "name": "in flight per publisher", "value": self.in_flight, "unit": "messages" },
+            { "name": "rate asked for, 0 as fast as it goes", "value": self.rate.unwrap_or(0), "unit": "messages/s" },
+            { "name": "Kafka acknowledgements", "value": "all", "unit": "" },
+        ])
+    }
+
+    fn in_words(&self) -> String {
+        let rate = match self.rate {
+            None | Some(0) => "as fast as it goes".to_owned(),
+            Some(rate) => format!("{rate} msg/s"),
+        };
+        let version = if self.protocol == Protocol::V5 { "5" } else { "3.1.1" };
+        format!(
+            "{} publishers, MQTT {version}, QoS {}, {} bytes, {} in flight each, {rate}; Kafka acks=all",
+            self.clients, self.qos, self.payload, self.in_flight
+        )
+    }
+}

@@ -1,0 +1,131 @@
+//! What Linux says about a process and the machine: CPU time, memory, and SIGTERM.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+
+/// The unit of CPU times under /proc (`USER_HZ`, 100 on every Linux that runs today).
+const TICK_US: u64 = 10_000;
+/// The thread of librdkafka's mock cluster.
+const MOCK_THREAD: &str = "rdk:mock";
+
+/// CPU time used so far, microseconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CpuTime {
+    /// The whole process, threads that have ended included.
+    pub(super) process_us: u64,
+    /// By the name of the threads.
+    pub(super) threads_us: BTreeMap<String, u64>,
+}
+
+impl CpuTime {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub(super) fn of(process: u32) -> anyhow::Result<Self> {
+        let (_, process_us) = stat(&format!("/proc/{process}/stat"))?;
+        let mut threads_us = BTreeMap::new();
+        for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread may end between the listing and the reading; the process's own sum still has it.
+            if let Ok((name, used_us)) = stat(&thread?.path().join("stat").to_string_lossy()) {
+                *threads_us.entry(name).or_default() += used_us;
+            }
+        }
+        Ok(CpuTime { process_us, threads_us })
+    }
+
+    /// What was used since `before`.
+    pub(super) fn since(&self, before: &CpuTime) -> CpuTime {
+        let earlier = |name: &str| before.threads_us.get(name).copied().unwrap_or_default();
+        CpuTime {
+            process_us: self.process_us.saturating_sub(before.process_us),
+            threads_us: self.threads_us.iter().map(|(name, us)| (name.clone(), us.saturating_sub(earlier(name)))).collect(),
+        }
+    }
+
+    /// The part of the embedded Kafka's own thread.
+    pub(super) fn mock_us(&self) -> u64 {
+        self.threads_us.get(MOCK_THREAD).copied().unwrap_or_default()
+    }
+}
+
+/// Name and CPU time, proc_pid_stat(5): after the name in parentheses, utime and stime are the 12th and 13th.
+fn stat(path: &str) -> anyhow::Result<(String, u64)> {
+    let text = fs::read_to_string(path).with_context(|| format!("{path}: has the process ended?"))?;
+    let (name, rest) = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).with_context(|| format!("reading {path}"))?;
+    let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok((name.to_owned(), ticks * TICK_US))
+}
+
+/// Resident memory of a process, bytes: now and at its peak.
+pub(super) fn memory_bytes(process: u32) -> anyhow::Result<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kib = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
+    Ok((kib("VmRSS:").unwrap_or_default() << 10, kib("VmHWM:").unwrap_or_default() << 10))
+}
+
+/// Asks a process to end.
+///
+/// # Errors
+/// There is no such process, or no `kill` program.
+pub(super) fn terminate(process: u32) -> anyhow::Result<()> {
+    // The standard library cannot send signals; the program of POSIX can, without a dependency and without `unsafe`.
+    let status = Command::new("kill").args(["-TERM", &process.to_string()]).status().context("running kill")?;
+    ensure!(status.success(), "kill -TERM {process}: {status}");
+    Ok(())
+}
+
+/// The machine that the figures are true for.
+#[derive(Debug, Serialize)]
+pub(super) struct Machine {
+    cpu: String,
+    cores: usize,
+    memory_gib: u64,
+    kernel: String,
+    profile: &'static str,
+    version: &'static str,
+    pub(super) kafka: String,
+}
+
+impl Machine {
+    pub(super) fn describe(kafka: String) -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let after_colon = |text: &str, name| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let memory_kib = after_colon(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        Machine {
+            cpu: after_colon(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_gib: (memory_kib.unwrap_or_default() + (1 << 19)) >> 20,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            profile: if cfg!(debug_assertions) { "dev (opt-level 2, with assertions)" } else { "release" },
+            version: env!("CARGO_PKG_VERSION"),
+            kafka,
+        }
+    }
+
+    /// For people.
+    pub(super) fn in_words(&self) -> String {
+        let Machine { cpu, cores, memory_gib, kernel, profile, version, kafka } = self;
+        format!("hookgate {version}, profile {profile} · {cpu}, {cores} cores, {memory_gib} GiB, Linux {kernel} · Kafka: {kafka}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let before = CpuTime::of(std::process::id()).unwrap();
+        assert!(!before.threads_us.is_empty());
+        assert!(before.process_us + TICK_US * 10 >= before.threads_us.values().sum::<u64>());
+        let (now, peak) = memory_bytes(std::process::id()).unwrap();
+        assert!(now > 0 && peak >= now);
+        assert!(CpuTime::of(u32::MAX).is_err());
+    }
+}

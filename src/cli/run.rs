@@ -1,0 +1,66 @@
+//! `hookgate run`: start, say `ready`, follow files and signals, drain.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigFile, Exit};
+use crate::{
+    bridge::{self, Bridge, StartError},
+    config::Config,
+};
+
+/// Arguments of `hookgate run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Exit> {
+    let file = args.file.config;
+    let config = match Config::inspect(&file) {
+        Ok((config, problems)) if problems.is_empty() => config,
+        _ => return Err(Exit::Problems(bridge::check(&file).await?)), // with those of the guests
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let bridge = match Bridge::start(config).await {
+        Ok(bridge) => bridge,
+        Err(StartError::Problems(problems)) => return Err(Exit::Problems(problems)),
+        Err(StartError::Failed(error)) => return Err(Exit::Failed(error)),
+    };
+    announce(&bridge);
+    {
+        let follow = bridge.follow(&file);
+        tokio::pin!(follow);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => bridge.reload_file(&file).await,
+                () = &mut follow => {}
+            }
+        }
+    }
+    drain(bridge).await;
+    Ok(())
+}
+
+/// Says `ready` once, with the bound addresses.
+fn announce(bridge: &Bridge) {
+    let addresses: Vec<String> = bridge.addresses().iter().map(|(name, address)| format!("{name}={address}")).collect();
+    match bridge.embedded_kafka() {
+        Some(kafka) => tracing::info!(addresses = addresses.join(","), kafka, "ready"),
+        None => tracing::info!(addresses = addresses.join(","), "ready"),
+    }
+}
+
+async fn drain(bridge: Bridge) {
+    tracing::info!("draining: no new connections, settling what is in flight");
+    let metrics = std::sync::Arc::clone(bridge.metrics());
+    match bridge.drain().await {
+        0 => tracing::info!("drained"),
+        unknown => tracing::warn!(unknown, "drained; these records were not confirmed by Kafka in time, and not acknowledged"),
+    }
+    tracing::debug!(target: "hookgate::metrics", page = metrics.render(), "metrics at the end");
+}

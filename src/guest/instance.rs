@@ -1,0 +1,207 @@
+//! One instance of a guest in a store of its own, and how a call into it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use wasmtime::{
+    Store, Trap, UpdateDeadline, WasmBacktrace,
+    component::{Component, InstancePre},
+};
+
+use super::{
+    bindings::{
+        exported::{
+            events::{self, Detail},
+            lifecycle::{self, Manifest},
+            publish,
+        },
+        imported::types::{Client, Context, Fault, MessageParam},
+    },
+    engine::{Engine, TICK},
+    failure::Failure,
+    host::{Capabilities, Host},
+    limits::MemoryExhausted,
+};
+use crate::config::Limits;
+
+/// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
+const SLACK: Duration = Duration::from_millis(200);
+/// Innermost functions named in a failure.
+const NAMED_FRAMES: usize = 8;
+/// Parts of the names of functions that Rust panics with.
+const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
+/// What is kept of a trap's description, bytes.
+const MAX_TRAP_BYTES: usize = 4 << 10;
+/// wasmtime's words when `set_hostcall_fuel` runs out; it has no public type for it.
+const TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// What every instance of one version is made from.
+pub(super) struct Program {
+    engine: Engine,
+    pre: InstancePre<Host>,
+    pub(super) exports: Exports,
+    pub(super) capabilities: Arc<Capabilities>,
+    pub(super) limits: Limits,
+}
+
+/// Which interfaces the component exports.
+pub(super) struct Exports {
+    pub(super) publish: Option<publish::GuestIndices>,
+    pub(super) events: Option<events::GuestIndices>,
+    pub(super) lifecycle: Option<lifecycle::GuestIndices>,
+    pub(super) access: bool,
+}
+
+impl Exports {
+    fn of(pre: &InstancePre<Host>) -> wasmtime::Result<Self> {
+        let component: &Component = pre.component();
+        let exports = |interface: &str| component.get_export_index(None, &format!("hookgate:guest/{interface}@0.1.0")).is_some();
+        Ok(Exports {
+            publish: exports("publish").then(|| publish::GuestIndices::new(pre)).transpose()?,
+            events: exports("events").then(|| events::GuestIndices::new(pre)).transpose()?,
+            lifecycle: exports("lifecycle").then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
+            access: exports("access"),
+        })
+    }
+}
+
+impl Program {
+    /// Links a compiled component; an error says what does not fit.
+    pub(super) fn link(engine: &Engine, component: &Component, capabilities: Capabilities, limits: Limits) -> wasmtime::Result<Self> {
+        let pre = engine.linker().instantiate_pre(component)?;
+        let exports = Exports::of(&pre)?;
+        Ok(Program { engine: engine.clone(), pre, exports, capabilities: Arc::new(capabilities), limits })
+    }
+
+    /// Makes an instance and runs its `lifecycle.start`, both within the start deadline.
+    pub(super) async fn instantiate(&self) -> Result<(Instance, Option<Manifest>), Failure> {
+        let limit_ms = self.limits.start_deadline_ms;
+        let mut instance = Instance { store: self.store(), publish: None, events: None, limits: self.limits };
+        instance.arm(limit_ms);
+        let started = tokio::time::timeout(allowance(limit_ms), self.start(&mut instance)).await;
+        match instance.ended(started, limit_ms)? {
+            None => Ok((instance, None)),
+            Some(Ok(manifest)) => Ok((instance, Some(manifest))),
+            Some(Err(text)) => Err(Failure::Fault { kind: super::FaultKind::Internal, text: text.into() }),
+        }
+    }
+
+    async fn start(&self, instance: &mut Instance) -> wasmtime::Result<Option<Result<Manifest, String>>> {
+        let made = self.pre.instantiate_async(&mut instance.store).await?;
+        let Exports { publish, events, lifecycle, .. } = &self.exports;
+        instance.publish = publish.as_ref().map(|indices| indices.load(&mut instance.store, &made)).transpose()?;
+        instance.events = events.as_ref().map(|indices| indices.load(&mut instance.store, &made)).transpose()?;
+        match lifecycle {
+            None => Ok(None),
+            Some(indices) => indices.load(&mut instance.store, &made)?.call_start(&mut instance.store).await.map(Some),
+        }
+    }
+
+    fn store(&self) -> Store<Host> {
+        let mut store = Store::new(self.engine.wasmtime(), Host::new(Arc::clone(&self.capabilities), self.limits.memory_bytes));
+        store.limiter(|host| &mut host.memory);
+        store.set_hostcall_fuel(self.limits.returned_bytes);
+        store.epoch_deadline_callback(|mut store| {
+            let host = store.data_mut();
+            if host.ticks_left == 0 {
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            host.ticks_left -= 1;
+            // tokio's own yield lets sockets and timers be looked at too, before this task goes on.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+}
+
+/// One instance. After any [`Failure`] it must be thrown away: its store is dead or in an unknown state.
+pub(super) struct Instance {
+    store: Store<Host>,
+    publish: Option<publish::Guest>,
+    events: Option<events::Guest>,
+    limits: Limits,
+}
+
+impl Instance {
+    pub(super) async fn publish(
+        &mut self,
+        context: Context<'_>,
+        client: Client<'_>,
+        message: MessageParam<'_>,
+    ) -> Result<Result<publish::Verdict, Fault>, Failure> {
+        let limit_ms = self.limits.deadline_ms;
+        self.arm(limit_ms);
+        let export = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?;
+        let call = export.call_handle(&mut self.store, context, client, message);
+        let ended = tokio::time::timeout(allowance(limit_ms), call).await;
+        self.ended(ended, limit_ms)
+    }
+
+    pub(super) async fn observe(
+        &mut self,
+        context: Context<'_>,
+        client: Client<'_>,
+        detail: Detail<'_>,
+    ) -> Result<Result<events::Verdict, Fault>, Failure> {
+        let limit_ms = self.limits.deadline_ms;
+        self.arm(limit_ms);
+        let export = self.events.as_ref().ok_or(Failure::NotExported("events"))?;
+        let call = export.call_handle(&mut self.store, context, client, detail);
+        let ended = tokio::time::timeout(allowance(limit_ms), call).await;
+        self.ended(ended, limit_ms)
+    }
+
+    /// Gives the next call its time. Interruptions are counted rather than the clock read, so that a guest does not pay for the time
+    /// in which the machine ran something else.
+    fn arm(&mut self, limit_ms: u64) {
+        self.store.data_mut().ticks_left = limit_ms.div_ceil(TICK.as_millis() as u64);
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn ended<T>(&mut self, ended: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>, limit_ms: u64) -> Result<T, Failure> {
+        let host = self.store.data();
+        let printed = host.printed.take();
+        if let Some(text) = &printed {
+            host.capabilities.log.printed(text);
+        }
+        match ended {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
+            Err(_elapsed) => Err(Failure::Deadline { limit_ms }),
+        }
+    }
+
+    fn failed(&self, error: &wasmtime::Error, printed: Option<&str>, limit_ms: u64) -> Failure {
+        let cause = error.root_cause().to_string();
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            Failure::Deadline { limit_ms }
+        } else if error.is::<MemoryExhausted>() {
+            Failure::OutOfMemory { limit_bytes: self.limits.memory_bytes }
+        } else if cause.contains(TOO_MUCH) {
+            Failure::ReturnedTooMuch { limit_bytes: self.limits.returned_bytes }
+        } else {
+            let mut message = cause.strip_prefix("wasm trap: ").unwrap_or(&cause).to_owned();
+            if let Some(text) = printed {
+                message = format!("{message}; it printed: {text}");
+            }
+            let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
+            if !functions.is_empty() {
+                message = format!("{message}; in {functions}");
+            }
+            message.truncate(message.floor_char_boundary(MAX_TRAP_BYTES));
+            Failure::Trap { message }
+        }
+    }
+}
+
+fn allowance(limit_ms: u64) -> Duration {
+    Duration::from_millis(limit_ms) + SLACK
+}
+
+/// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust
+/// panics are left out: they are the same every time.
+fn functions(backtrace: &WasmBacktrace) -> String {
+    let text = backtrace.to_string();
+    let names = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, name)| name.split_once('!').map_or(name, |(_, name)| name));
+    let own = names.filter(|name| !PANICKING.iter().any(|part| name.contains(part)));
+    own.take(NAMED_FRAMES).collect::<Vec<_>>().join(" < ")
+}

@@ -1,0 +1,102 @@
+//! Events as guests see them: the WIT types, borrowing from the event.
+
+use std::fmt::Write;
+
+use super::bindings::{
+    exported::events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
+    imported::types::{Client, HeaderParam, MessageParam, Qos},
+};
+use crate::event::{self, Detail, Header, Message, QoS};
+
+pub(super) fn qos(qos: QoS) -> Qos {
+    match qos {
+        QoS::AtMostOnce => Qos::AtMostOnce,
+        QoS::AtLeastOnce => Qos::AtLeastOnce,
+        QoS::ExactlyOnce => Qos::ExactlyOnce,
+    }
+}
+
+/// The address as text, for [`client`].
+pub(super) fn peer(client: &event::Client) -> String {
+    let mut text = String::with_capacity(24); // "255.255.255.255:65535"
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{}", client.peer);
+    text
+}
+
+pub(super) fn client<'a>(client: &'a event::Client, peer: &'a str) -> Client<'a> {
+    Client {
+        client_id: &client.client_id,
+        username: client.username.as_deref(),
+        peer,
+        protocol_version: client.protocol_version,
+        certificate_name: client.certificate_name.as_deref(),
+        connected_at_ms: client.connected_at_ms,
+    }
+}
+
+/// The user properties that [`message`] and [`detail`] want as a list.
+pub(super) fn user_properties(message: &Message) -> Vec<HeaderParam<'_>> {
+    message.properties.as_ref().map_or_else(Vec::new, |properties| headers(&properties.user_properties))
+}
+
+/// The same for whatever an event carries.
+pub(super) fn user_properties_of(detail: &Detail) -> Vec<HeaderParam<'_>> {
+    match detail {
+        Detail::ClientConnected(connection) => headers(&connection.user_properties),
+        _ => detail.message().map_or_else(Vec::new, |message| user_properties(message)),
+    }
+}
+
+fn headers(headers: &[Header]) -> Vec<HeaderParam<'_>> {
+    headers.iter().map(|header| HeaderParam { name: &header.name, value: &header.value }).collect()
+}
+
+pub(super) fn message<'a>(message: &'a Message, as_qos: QoS, user_properties: &'a [HeaderParam<'a>]) -> MessageParam<'a> {
+    let properties = message.properties.as_deref();
+    MessageParam {
+        topic: &message.topic,
+        payload: &message.payload,
+        qos: qos(as_qos),
+        retain: message.retain,
+        expiry_s: properties.and_then(|properties| properties.expiry_s),
+        content_type: properties.and_then(|properties| properties.content_type.as_deref()),
+        response_topic: properties.and_then(|properties| properties.response_topic.as_deref()),
+        correlation_data: properties.and_then(|properties| properties.correlation_data.as_deref()),
+        user_properties,
+    }
+}
+
+/// The case of `events.detail`; `None` for `message.publish`, which is asked through an interface of its own.
+pub(super) fn detail<'a>(detail: &'a Detail, user_properties: &'a [HeaderParam<'a>]) -> Option<wit::Detail<'a>> {
+    Some(match detail {
+        Detail::MessagePublish(_) => return None,
+        Detail::ClientConnected(connection) => wit::Detail::ClientConnected(Connection {
+            clean_start: connection.clean_start,
+            keep_alive_s: connection.keep_alive_s,
+            session_expiry_s: connection.session_expiry_s,
+            user_properties,
+        }),
+        Detail::ClientDisconnected(closing) => {
+            wit::Detail::ClientDisconnected(Closing { reason_code: closing.reason_code, reason: &closing.reason })
+        }
+        Detail::SessionSubscribed(of) => wit::Detail::SessionSubscribed(subscription(of)),
+        Detail::SessionUnsubscribed(of) => wit::Detail::SessionUnsubscribed(subscription(of)),
+        Detail::MessageDelivered(of) => wit::Detail::MessageDelivered(delivery(of, user_properties)),
+        Detail::MessageAcked(of) => wit::Detail::MessageAcked(delivery(of, user_properties)),
+        Detail::MessageDropped(of) => wit::Detail::MessageDropped(Dropping {
+            message: message(&of.message, of.message.qos, user_properties),
+            publisher: &of.message.publisher,
+            reason: of.reason.name(),
+            explanation: &of.explanation,
+        }),
+    })
+}
+
+fn subscription(of: &event::Subscription) -> Subscription<'_> {
+    Subscription { filter: &of.filter, qos: qos(of.qos), no_local: of.no_local, retain_as_published: of.retain_as_published }
+}
+
+fn delivery<'a>(of: &'a event::Delivery, user_properties: &'a [HeaderParam<'a>]) -> Delivery<'a> {
+    Delivery { message: message(&of.message, of.qos, user_properties), publisher: &of.message.publisher }
+}

@@ -1,0 +1,38 @@
+//! WebAssembly guests: components that answer at hooks, inside walls. The only place that names wasmtime.
+//!
+//! - [`Engine`] compiles; there is one per process.
+//! - [`Guest`] is one version of one guest: checked, compiled and tried before it exists, then a pool of instances, one store each.
+//! - [`State`] is what a guest keeps; it belongs to the guest's name and outlives versions.
+//!
+//! Invariants: a guest's misbehaviour is a [`Failure`] and never a panic; no lock is held over a call; a call ends within its deadline and
+//! an instance that trapped, ran over or was abandoned half-way is never used again; what crosses the boundary is checked here, so that
+//! the floors above see only valid messages and verdicts.
+//!
+//! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
+//! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, `access`.
+
+mod bindings;
+mod engine;
+mod failure;
+mod host;
+mod imports;
+mod instance;
+mod limits;
+mod load;
+mod lower;
+mod pool;
+mod state;
+mod stdio;
+mod verdict;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    engine::{Engine, EngineError},
+    failure::{Failure, FaultKind},
+    load::LoadError,
+    state::{State, StateError},
+    version::Guest,
+};

@@ -1,0 +1,195 @@
+//! One version of one guest.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::{
+    bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    engine::Engine,
+    failure::Failure,
+    host::Capabilities,
+    instance::Program,
+    load::{self, LoadError},
+    lower,
+    pool::Pool,
+    state::State,
+    verdict,
+};
+use crate::{
+    config,
+    event::{Client, Event, Message, ObserveVerdict, PublishVerdict},
+    hook::{Hook, Kind},
+    metrics::{Metrics, ReasonLabel},
+};
+
+/// A component that was checked, compiled and tried, with its instances.
+pub struct Guest {
+    name: String,
+    digest: String,
+    program: Program,
+    pool: Pool,
+    hooks: Vec<Hook>,
+    calls: Counter,
+    nanoseconds: Counter,
+    metrics: Arc<Metrics>,
+}
+
+/// Name and digest.
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Guest {
+    /// Makes a guest of a component's bytes: compares its imports with its grants, compiles it, makes a first instance and runs its
+    /// `lifecycle.start`. Needs a tokio runtime with time; compiling happens off its worker threads.
+    ///
+    /// # Errors
+    /// Everything that was found wrong before a step that cannot be taken with it.
+    pub async fn load(
+        engine: &Engine,
+        config: &config::Guest,
+        keys: &[config::Key],
+        bytes: Arc<[u8]>,
+        state: Arc<State>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, Vec<LoadError>> {
+        let one = |error| vec![error];
+        load::check_kind(&bytes).map_err(one)?;
+        let digest = load::digest(&bytes);
+        let component = engine.compile(bytes).await.map_err(|error| one(LoadError::Broken(error)))?;
+        let errors = load::check_imports(engine.wasmtime(), &component, &config.grants);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let capabilities = Capabilities::new(config, keys, state, metrics);
+        let linked = Program::link(engine, &component, capabilities, config.limits);
+        let program = linked.map_err(|error| one(LoadError::Mismatch(format!("{error:#}"))))?;
+        let exports = &program.exports;
+        if exports.publish.is_none() && exports.events.is_none() && !exports.access {
+            return Err(one(LoadError::NoHooks));
+        }
+        let (first, manifest) = program.instantiate().await.map_err(|failure| one(LoadError::Trial(failure)))?;
+        let hooks = check_manifest(manifest, &program.capabilities)?;
+        Ok(Arc::new(Guest {
+            name: config.name.clone(),
+            digest,
+            pool: Pool::new(first, config.limits.instances, config.limits.instance_wait_ms),
+            program,
+            hooks,
+            calls: metrics.guest_calls.get_or_create_owned(&config.name.as_str().into()),
+            nanoseconds: metrics.guest_call_nanoseconds.get_or_create_owned(&config.name.as_str().into()),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    /// How routes name it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the component, lower-case hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Whether these bytes are its component.
+    pub fn is_made_of(&self, bytes: &[u8]) -> bool {
+        load::digest(bytes) == self.digest
+    }
+
+    /// Whether it exports the interface that hooks of this kind call.
+    pub fn exports(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Publish => self.program.exports.publish.is_some(),
+            Kind::Access => self.program.exports.access,
+            Kind::Observe => self.program.exports.events.is_some(),
+        }
+    }
+
+    /// Whether it wants this hook's events: it exports the interface, and its manifest names the hook or none.
+    pub fn wants(&self, hook: Hook) -> bool {
+        self.exports(hook.kind()) && (self.hooks.is_empty() || self.hooks.contains(&hook))
+    }
+
+    /// Asks about a message that was published.
+    ///
+    /// # Errors
+    /// It gave no verdict.
+    pub async fn publish(
+        &self,
+        event_id: u64,
+        time_ms: u64,
+        node: &str,
+        client: &Client,
+        message: &Message,
+    ) -> Result<PublishVerdict, Failure> {
+        let verdict = self.ask_publish(Context { id: event_id, time_ms, node }, client, message).await;
+        self.noted(verdict)
+    }
+
+    /// Asks about something that happened.
+    ///
+    /// # Errors
+    /// It gave no verdict.
+    pub async fn observe(&self, node: &str, event: &Event) -> Result<ObserveVerdict, Failure> {
+        let verdict = self.ask_observe(Context { id: event.id, time_ms: event.time_ms, node }, event).await;
+        self.noted(verdict)
+    }
+
+    async fn ask_publish(&self, context: Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
+        let (peer, properties) = (lower::peer(client), lower::user_properties(message));
+        let mut lease = self.pool.take(&self.program).await?;
+        let began = Instant::now();
+        let (client, lowered) = (lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let answer = lease.instance.publish(context, client, lowered).await;
+        self.timed(began);
+        let answer = answer?;
+        lease.give_back();
+        verdict::publish(answer.map_err(verdict::fault)?, message)
+    }
+
+    async fn ask_observe(&self, context: Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+        let (peer, properties) = (lower::peer(&event.client), lower::user_properties_of(&event.detail));
+        let detail = lower::detail(&event.detail, &properties).ok_or(Failure::NotExported("events"))?;
+        let mut lease = self.pool.take(&self.program).await?;
+        let began = Instant::now();
+        let answer = lease.instance.observe(context, lower::client(&event.client, &peer), detail).await;
+        self.timed(began);
+        let answer = answer?;
+        lease.give_back();
+        verdict::observe(answer.map_err(verdict::fault)?)
+    }
+
+    fn timed(&self, began: Instant) {
+        self.calls.inc();
+        self.nanoseconds.inc_by(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts and logs a failure on its way to whoever asked.
+    fn noted<T>(&self, verdict: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &verdict {
+            let label = ReasonLabel { name: self.name.clone(), reason: failure.reason().to_owned() };
+            self.metrics.guest_failures.get_or_create(&label).inc();
+            self.program.capabilities.log.failed(failure);
+        }
+        verdict
+    }
+}
+
+fn check_manifest(manifest: Option<Manifest>, capabilities: &Capabilities) -> Result<Vec<Hook>, Vec<LoadError>> {
+    let Some(manifest) = manifest else { return Ok(Vec::new()) };
+    let mut errors = Vec::new();
+    let missing = manifest.required_settings.into_iter().filter(|name| capabilities.setting(name).is_none());
+    errors.extend(missing.map(LoadError::MissingSetting));
+    let mut hooks = Vec::new();
+    for name in manifest.hooks {
+        match name.parse() {
+            Ok(hook) => hooks.push(hook),
+            Err(_unknown) => errors.push(LoadError::UnknownHook(name)),
+        }
+    }
+    if errors.is_empty() { Ok(hooks) } else { Err(errors) }
+}

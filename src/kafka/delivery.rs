@@ -1,0 +1,254 @@
+//! What librdkafka reports, translated: the end of each record to its receipt, troubles to the log and the keeper.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::KafkaError as NativeError,
+    producer::{DeliveryResult, ProducerContext},
+    types::RDKafkaErrorCode,
+};
+
+use super::{bounds::Bounds, failures::Failures, topics::Counters};
+use crate::{
+    event::{Outcome, Receipt, Refusal, Text},
+    metrics::Metrics,
+};
+
+/// How many topics are asked for again at once; what is beyond comes up with its next record.
+const MOST_DOUBTFUL: usize = 20;
+
+/// What the keeper should look at.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// librdkafka says that no broker can be reached.
+    Unreachable,
+    /// The producer of this generation is of no more use.
+    Fatal(u64, String),
+}
+
+/// What records, reports and the keeper have in common; outlives each single librdkafka producer.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) bounds: Bounds,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) failures: Failures,
+    pub(super) notices: mpsc::Sender<Notice>,
+    /// Set until the keeper has found Kafka again.
+    pub(super) suspect: AtomicBool,
+    /// Topics that Kafka refused as a whole. librdkafka then refuses them itself, for minutes, unless somebody asks again.
+    pub(super) doubtful: Mutex<BTreeSet<Text>>,
+    /// The last trouble with a broker, for the log.
+    pub(super) trouble: Mutex<String>,
+    /// The first generation that is not known to be useless.
+    pub(super) sound: AtomicU64,
+}
+
+impl Shared {
+    fn doubt(&self, topic: &str) {
+        let mut doubtful = self.doubtful.lock();
+        if doubtful.len() < MOST_DOUBTFUL && !doubtful.contains(topic) {
+            doubtful.insert(topic.into());
+        }
+    }
+
+    /// Tells the keeper, once per generation, to start another producer.
+    pub(super) fn give_up(&self, generation: u64, reason: impl Into<String>) {
+        if self.sound.fetch_max(generation + 1, Ordering::AcqRel) <= generation {
+            // Without a keeper the producer is being dropped, and needs no successor.
+            let _ = self.notices.send(Notice::Fatal(generation, reason.into()));
+        }
+    }
+}
+
+/// One record on its way; rides through librdkafka. Dropping it gives its room back, and its receipt counts as unknown.
+#[derive(Debug)]
+pub(super) struct Pending {
+    receipt: Option<Receipt>,
+    bytes: usize,
+    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+}
+
+impl Pending {
+    pub(super) fn new(receipt: Receipt, bytes: usize, counters: Arc<Counters>, shared: &Arc<Shared>) -> Self {
+        counters.enqueued.inc();
+        shared.metrics.records_outstanding.inc();
+        Pending { receipt: Some(receipt), bytes, counters, shared: Arc::clone(shared) }
+    }
+
+    fn store(self) {
+        self.counters.took(self.bytes);
+        self.settle(Outcome::Stored);
+    }
+
+    /// Settles it as not confirmed, with everything that is said about that.
+    pub(super) fn fail(self, topic: &str, code: RDKafkaErrorCode) {
+        let (outcome, reason) = judge(topic, self.bytes, code, self.counters.takes(self.bytes));
+        self.counters.failed(reason);
+        self.shared.failures.note(reason, topic, code);
+        if matches!(reason, "unauthorized" | "no-such-topic") {
+            self.shared.doubt(topic);
+        }
+        self.settle(outcome);
+    }
+
+    /// Gives the room back first, so that whoever hears of the outcome no longer sees the record outstanding.
+    fn settle(mut self, outcome: Outcome) {
+        let receipt = self.receipt.take();
+        drop(self);
+        if let Some(receipt) = receipt {
+            receipt.settle(outcome);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.shared.metrics.records_outstanding.dec();
+        self.shared.bounds.leave(self.bytes);
+    }
+}
+
+/// What an error code means for the record, and the word that counts it. `fits`: Kafka is known to take
+/// records of this size.
+fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outcome, &'static str) {
+    use RDKafkaErrorCode as C;
+    let refused = |kind: fn(Text) -> Refusal, text: String| Outcome::Refused(kind(text.into()));
+    match code {
+        // Kafka's limit counts for the whole batch, and librdkafka fails all of it.
+        C::MessageSizeTooLarge | C::MessageBatchTooLarge if fits => {
+            let advice = "set batch.size in [kafka.properties] to less than the topic's max.message.bytes";
+            (Outcome::Unknown(format!("a record for topic {topic} shared a batch that was too large: {advice}").into()), "batch-too-large")
+        }
+        C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize => {
+            let advice = "raise the topic's max.message.bytes, and message.max.bytes in [kafka.properties]";
+            (refused(Refusal::TooLarge, format!("a record of {bytes} bytes is too large for topic {topic}: {advice}")), "too-large")
+        }
+        C::TopicAuthorizationFailed | C::ClusterAuthorizationFailed => {
+            (refused(Refusal::Unauthorized, format!("no right to write to topic {topic}: give the Kafka user WRITE on it")), "unauthorized")
+        }
+        C::PolicyViolation | C::ThrottlingQuotaExceeded => (refused(Refusal::Quota, format!("topic {topic}: {code}")), "quota"),
+        C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition | C::InvalidTopic => {
+            (refused(Refusal::Other, format!("there is no topic {topic} in Kafka: create it")), "no-such-topic")
+        }
+        C::InvalidRecord | C::InvalidTimestamp | C::UnsupportedForMessageFormat | C::UnsupportedCompressionType => {
+            (refused(Refusal::Other, format!("topic {topic} takes no such record: {code}")), "invalid-record")
+        }
+        C::MessageTimedOut | C::TimedOutQueue | C::OperationTimedOut | C::RequestTimedOut => {
+            (Outcome::Unknown(format!("no answer from Kafka for topic {topic} within delivery_timeout_ms").into()), "timeout")
+        }
+        C::PurgeQueue | C::PurgeInflight => (Outcome::Unknown("given up while waiting for Kafka".into()), "given-up"),
+        _ => (Outcome::Unknown(format!("topic {topic}: {code}").into()), "error"),
+    }
+}
+
+/// What librdkafka calls back, for one generation of the producer.
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) generation: u64,
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Self::DeliveryOpaque) {
+        match result {
+            Ok(_) => pending.store(),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                if code == RDKafkaErrorCode::Fatal {
+                    self.shared.give_up(self.generation, error.to_string());
+                }
+                pending.fail(message.topic(), code);
+            }
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // Troubles with brokers arrive as errors, too.
+        let about_brokers = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN" | "FATAL");
+        match level {
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {line}"),
+            _ if about_brokers => tracing::debug!(facility, "librdkafka: {line}"),
+            _ => tracing::warn!(facility, "librdkafka: {line}"),
+        }
+    }
+
+    fn error(&self, error: NativeError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Fatal, OperationTimedOut};
+        let reason = if reason.is_empty() { Cow::Owned(error.to_string()) } else { Cow::Borrowed(reason) };
+        match error.rdkafka_error_code() {
+            Some(AllBrokersDown) => {
+                if !self.shared.suspect.swap(true, Ordering::AcqRel) {
+                    let _ = self.shared.notices.send(Notice::Unreachable); // no keeper: being dropped
+                }
+            }
+            Some(Fatal) => self.shared.give_up(self.generation, reason),
+            Some(BrokerTransportFailure | OperationTimedOut) => {
+                tracing::debug!("Kafka: {reason}");
+                *self.shared.trouble.lock() = reason.into_owned();
+            }
+            Some(code) => {
+                // Wrong credentials, certificates, host names: they repeat at each attempt to connect.
+                self.shared.failures.trouble(code, &reason);
+                *self.shared.trouble.lock() = reason.into_owned();
+            }
+            None => tracing::warn!("Kafka: {reason}"),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        // Only with `statistics.interval.ms` in [kafka.properties].
+        tracing::info!("{}", String::from_utf8_lossy(statistics));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_sending_again_cannot_help_is_refused() {
+        use RDKafkaErrorCode as C;
+        let cases = [
+            (C::MessageSizeTooLarge, "too-large"),
+            (C::MessageBatchTooLarge, "too-large"),
+            (C::TopicAuthorizationFailed, "unauthorized"),
+            (C::ClusterAuthorizationFailed, "unauthorized"),
+            (C::PolicyViolation, "quota"),
+            (C::ThrottlingQuotaExceeded, "quota"),
+            (C::UnknownTopicOrPartition, "no-such-topic"),
+            (C::UnknownTopic, "no-such-topic"),
+            (C::InvalidRecord, "invalid-record"),
+            (C::MessageTimedOut, "timeout"),
+            (C::PurgeQueue, "given-up"),
+            (C::PurgeInflight, "given-up"),
+            (C::Fatal, "error"),
+            (C::OutOfOrderSequenceNumber, "error"),
+            (C::InvalidProducerEpoch, "error"),
+            (C::NotEnoughReplicas, "error"),
+        ];
+        for (code, word) in cases {
+            let (outcome, reason) = judge("t", 10, code, false);
+            assert_eq!(reason, word, "{code:?}");
+            let refused = !matches!(word, "timeout" | "given-up" | "error");
+            assert_eq!(matches!(outcome, Outcome::Refused(_)), refused, "{code:?}");
+            assert_eq!(matches!(outcome, Outcome::Unknown(_)), !refused, "{code:?}");
+        }
+        let (outcome, reason) = judge("t", 10, C::MessageSizeTooLarge, true);
+        assert!(matches!(outcome, Outcome::Unknown(_)) && reason == "batch-too-large", "alone it would be taken");
+    }
+}

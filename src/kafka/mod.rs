@@ -1,0 +1,83 @@
+//! The way to Kafka; the only place that names librdkafka.
+//!
+//! A [`Record`] goes in with a share of its event's [`Receipt`](crate::event::Receipt); the share is settled when Kafka has answered,
+//! from librdkafka's delivery report, without a task, a future or a table entry per record.
+//!
+//! Invariants:
+//! - Records of one caller reach a partition in the order in which they were sent, also across retries and Kafka's restarts: one
+//!   producer, idempotent with `acks = "all"`, one request in flight otherwise.
+//! - What is outstanding is bounded by our own count of records and bytes, below librdkafka's queue; who finds no room waits in line and
+//!   is woken by a delivery report.
+//! - A record counts as stored only when Kafka said so, as refused only when sending it again cannot help. Everything else (a timeout, a
+//!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
+//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
+//!
+//! Absent: consumer groups, transactions, the spool.
+
+mod admin;
+mod bounds;
+mod delivery;
+mod embedded;
+mod failures;
+mod keeper;
+mod limits;
+mod producer;
+mod reader;
+mod record;
+mod settings;
+mod topics;
+
+use crate::config::{Place, Problem};
+
+pub use self::{
+    admin::{AdminError, create_topic, delete_topic},
+    producer::Producer,
+    reader::{ReadError, Reader, StoredRecord},
+    record::Record,
+};
+
+/// Why there is no producer.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// A property under `[kafka.properties]` that librdkafka does not know, or whose value does not fit.
+    #[error("{place}: kafka.properties.\"{name}\": {reason}")]
+    Property {
+        /// Where it is written.
+        place: Place,
+        /// As written.
+        name: String,
+        /// In librdkafka's words.
+        reason: String,
+    },
+    /// Settings that are fine one by one, but not together.
+    #[error("{place}: librdkafka refuses these settings: {reason}")]
+    Settings {
+        /// Where `bootstrap_servers` is written.
+        place: Place,
+        /// In librdkafka's words.
+        reason: String,
+    },
+    /// The embedded cluster does not start.
+    #[error("the embedded Kafka does not start: {0}; is there a free loopback port?")]
+    Embedded(String),
+    /// The operating system gives no thread.
+    #[error("no thread for Kafka's producer: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+impl KafkaError {
+    /// The same as a problem of the configuration, for those that are one.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            KafkaError::Property { place, name, reason } => {
+                let problem = Problem::new(place, format!("kafka.properties.\"{name}\": {reason}"));
+                Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
+            }
+            KafkaError::Settings { place, reason } => Some(Problem::new(place, format!("librdkafka refuses these settings: {reason}"))),
+            KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! What is kept per Kafka topic: its metric handles, resolved once; and the question whether Kafka has it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+use rdkafka::{client::Client, error::KafkaError as NativeError, producer::ProducerContext, types::RDKafkaErrorCode};
+
+use crate::{
+    event::Text,
+    metrics::{Label, Metrics, ReasonLabel},
+};
+
+/// Guests may name topics; what is kept for them, and the metrics page, must not grow without end.
+const MOST_TOPICS: usize = 1_000;
+/// What further topics are counted as.
+const OTHERS: &str = "(others)";
+/// How long a topic that Kafka does not know may take to come into being (brokers that create topics do so when first asked).
+const CREATION_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// The metric handles of one topic.
+#[derive(Debug)]
+pub(super) struct Counters {
+    name: String,
+    pub(super) enqueued: Counter,
+    confirmed: Counter,
+    /// Bytes that a record may have for certain: from the topic's limit, or from the largest record that Kafka took.
+    fits: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+impl Counters {
+    fn new(name: &str, metrics: &Arc<Metrics>) -> Self {
+        let label = Label::from(name);
+        Counters {
+            name: name.to_owned(),
+            enqueued: metrics.records_enqueued.get_or_create_owned(&label),
+            confirmed: metrics.records_confirmed.get_or_create_owned(&label),
+            fits: AtomicUsize::new(0),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Kafka took a record of this size.
+    pub(super) fn took(&self, bytes: usize) {
+        self.confirmed.inc();
+        self.fits(bytes);
+    }
+
+    /// Kafka takes records of this size.
+    pub(super) fn fits(&self, bytes: usize) {
+        if bytes > self.fits.load(Ordering::Relaxed) {
+            self.fits.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether Kafka is known to take records of this size.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.fits.load(Ordering::Relaxed)
+    }
+
+    /// Failures are rare, so their handle is not kept.
+    pub(super) fn failed(&self, reason: &str) {
+        let label = ReasonLabel { name: self.name.clone(), reason: reason.to_owned() };
+        self.metrics.records_failed.get_or_create(&label).inc();
+    }
+}
+
+/// All topics that were used; read without a lock.
+#[derive(Debug)]
+pub(super) struct Topics {
+    known: ArcSwap<HashMap<Text, Arc<Counters>>>,
+    others: Arc<Counters>,
+    metrics: Arc<Metrics>,
+}
+
+impl Topics {
+    pub(super) fn new(topics: &[Text], metrics: &Arc<Metrics>) -> Self {
+        let known = topics.iter().map(|topic| (topic.clone(), Arc::new(Counters::new(topic, metrics)))).collect();
+        Topics { known: ArcSwap::from_pointee(known), others: Arc::new(Counters::new(OTHERS, metrics)), metrics: Arc::clone(metrics) }
+    }
+
+    pub(super) fn counters(&self, topic: &Text) -> Arc<Counters> {
+        if let Some(counters) = self.known.load().get(topic) {
+            return Arc::clone(counters);
+        }
+        self.known.rcu(|known| {
+            let mut more = HashMap::clone(known);
+            if more.len() < MOST_TOPICS {
+                // The text may be a slice of a large buffer, which must not be kept for it.
+                let name = Text::from(topic.to_string());
+                more.entry(name).or_insert_with(|| Arc::new(Counters::new(topic, &self.metrics)));
+            }
+            more
+        });
+        Arc::clone(self.known.load().get(topic).unwrap_or(&self.others))
+    }
+}
+
+/// What Kafka said about topics.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Why it said nothing, if so.
+    pub(super) silence: Option<String>,
+    /// Topics that it does not have.
+    pub(super) missing: Vec<Text>,
+}
+
+/// Asks for each topic, so that librdkafka knows its partitions before the first record; takes no longer than `patience`.
+pub(super) fn look_up<C: ProducerContext>(client: &Client<C>, topics: &[Text], patience: Duration) -> Answer {
+    let start = Instant::now();
+    let left = || patience.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+    if topics.is_empty() {
+        let silence = client.fetch_metadata(None, left()).err().map(|error| error.to_string());
+        return Answer { silence, missing: Vec::new() };
+    }
+    let mut open: Vec<Text> = topics.to_vec();
+    loop {
+        let mut missing = Vec::new();
+        for topic in open {
+            match client.fetch_metadata(Some(&topic), left()) {
+                Ok(metadata) => {
+                    let error = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+                    match error {
+                        None => {}
+                        Some(error) if is_absence(error) => missing.push(topic),
+                        Some(error) => tracing::warn!(%topic, "Kafka says about topic {topic}: {error}"),
+                    }
+                }
+                Err(NativeError::MetadataFetch(error)) if is_absence(error) => missing.push(topic),
+                Err(error) => return Answer { silence: Some(error.to_string()), missing: Vec::new() },
+            }
+        }
+        if missing.is_empty() || start.elapsed() > CREATION_PATIENCE.min(patience) {
+            return Answer { silence: None, missing };
+        }
+        open = missing;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn is_absence(error: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error, LeaderNotAvailable | UnknownPartition | UnknownTopic | UnknownTopicOrPartition)
+}
+
+/// Says what to do about topics that Kafka does not have.
+pub(super) fn warn_of_missing(missing: &[Text]) {
+    for topic in missing {
+        tracing::warn!(
+            %topic,
+            "Kafka has no topic {topic}: records for it will be refused until somebody creates it \
+             (kafka-topics.sh --create --topic {topic} --partitions N --replication-factor N)"
+        );
+    }
+}

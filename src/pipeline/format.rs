@@ -1,0 +1,313 @@
+//! What a record's value is: the JSON of EMQX's bridge, Hookgate's own envelope, or the payload itself.
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    config::{Format, PayloadEncoding},
+    event::{Bytes, Client, Detail, Event, Header, Message},
+};
+
+/// Version of the envelope's schema; raised when a field changes its meaning or goes away.
+const ENVELOPE_VERSION: u32 = 1;
+
+/// The value of the record that `event` becomes.
+///
+/// # Errors
+/// serde_json's, which cannot happen for these types.
+pub(super) fn value(event: &Event, node: &str, format: Format, payload: PayloadEncoding) -> Result<Bytes, serde_json::Error> {
+    let json = match format {
+        Format::Raw => return Ok(event.detail.message().map(|message| message.payload.clone()).unwrap_or_default()),
+        Format::EmqxBridge => serde_json::to_vec(&EmqxBridge { event, node, payload })?,
+        Format::Envelope => serde_json::to_vec(&Envelope::new(event, node, payload))?,
+    };
+    Ok(json.into())
+}
+
+fn payload_text(payload: &Bytes, encoding: PayloadEncoding) -> Cow<'_, str> {
+    match encoding {
+        PayloadEncoding::Base64 => BASE64_STANDARD.encode(payload).into(),
+        PayloadEncoding::Plain => String::from_utf8_lossy(payload),
+    }
+}
+
+/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. `message.dropped` is ours, in the same manner.
+struct EmqxBridge<'a> {
+    event: &'a Event,
+    node: &'a str,
+    payload: PayloadEncoding,
+}
+
+impl Serialize for EmqxBridge<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { client, detail, time_ms, .. } = self.event;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("client_id", &*client.client_id)?;
+        if let Some(message) = detail.message() {
+            map.serialize_entry("username", &client.username.as_deref())?;
+            map.serialize_entry("topic", &*message.topic)?;
+            map.serialize_entry("payload", &payload_text(&message.payload, self.payload))?;
+        }
+        match detail {
+            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => {
+                map.serialize_entry("topic", &*subscription.filter)?;
+                map.serialize_entry("qos", &subscription.qos.level())?;
+            }
+            Detail::MessagePublish(message) => map.serialize_entry("qos", &message.qos.level())?,
+            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => map.serialize_entry("qos", &delivery.qos.level())?,
+            Detail::MessageDropped(dropping) => map.serialize_entry("qos", &dropping.message.qos.level())?,
+            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => {}
+        }
+        map.serialize_entry("node", self.node)?;
+        map.serialize_entry("ts", time_ms)?;
+        match detail {
+            Detail::ClientDisconnected(closing) => map.serialize_entry("reason", &*closing.reason)?,
+            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
+                map.serialize_entry("from", &*delivery.message.publisher)?;
+            }
+            Detail::MessageDropped(dropping) => {
+                map.serialize_entry("from", &*dropping.message.publisher)?;
+                map.serialize_entry("reason", dropping.reason.name())?;
+                map.serialize_entry("explanation", &*dropping.explanation)?;
+            }
+            _ => {}
+        }
+        map.end()
+    }
+}
+
+/// Hookgate's own shape: everything known about the event. Documented in `docs/envelope.md`.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    v: u32,
+    id: String,
+    hook: &'static str,
+    ts: u64,
+    node: &'a str,
+    client: ClientFields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<MessageFields<'a>>,
+    #[serde(flatten)]
+    particulars: Particulars<'a>,
+}
+
+#[derive(Serialize)]
+struct ClientFields<'a> {
+    client_id: &'a str,
+    username: Option<&'a str>,
+    peer: String,
+    protocol_version: u8,
+    certificate_name: Option<&'a str>,
+    connected_at: u64,
+}
+
+#[derive(Serialize)]
+struct MessageFields<'a> {
+    publisher: &'a str,
+    publisher_username: Option<&'a str>,
+    topic: &'a str,
+    payload: Cow<'a, str>,
+    payload_encoding: &'static str,
+    qos: u8,
+    retain: bool,
+    received_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_topic: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_data: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    user_properties: Vec<[&'a str; 2]>,
+}
+
+/// What one hook knows beyond client and message.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Particulars<'a> {
+    Connection { clean_start: bool, keep_alive_s: u16, session_expiry_s: u32, user_properties: Vec<[&'a str; 2]> },
+    Closing { reason_code: u8, reason: &'a str },
+    Subscription { filter: &'a str, qos: u8, no_local: bool, retain_as_published: bool },
+    Publish {},
+    Delivery { delivery_qos: u8 },
+    Dropping { reason: &'a str, explanation: &'a str },
+}
+
+impl<'a> Envelope<'a> {
+    fn new(event: &'a Event, node: &'a str, payload: PayloadEncoding) -> Self {
+        Envelope {
+            v: ENVELOPE_VERSION,
+            id: format!("{:016x}", event.id),
+            hook: event.detail.hook().name(),
+            ts: event.time_ms,
+            node,
+            client: ClientFields::new(&event.client),
+            message: event.detail.message().map(|message| MessageFields::new(message, payload)),
+            particulars: Particulars::new(&event.detail),
+        }
+    }
+}
+
+impl<'a> ClientFields<'a> {
+    fn new(client: &'a Client) -> Self {
+        ClientFields {
+            client_id: &client.client_id,
+            username: client.username.as_deref(),
+            peer: client.peer.to_string(),
+            protocol_version: client.protocol_version,
+            certificate_name: client.certificate_name.as_deref(),
+            connected_at: client.connected_at_ms,
+        }
+    }
+}
+
+impl<'a> MessageFields<'a> {
+    fn new(message: &'a Message, encoding: PayloadEncoding) -> Self {
+        let properties = message.properties.as_deref();
+        MessageFields {
+            publisher: &message.publisher,
+            publisher_username: message.publisher_username.as_deref(),
+            topic: &message.topic,
+            payload: payload_text(&message.payload, encoding),
+            payload_encoding: match encoding {
+                PayloadEncoding::Base64 => "base64",
+                PayloadEncoding::Plain => "plain",
+            },
+            qos: message.qos.level(),
+            retain: message.retain,
+            received_at: message.received_at_ms,
+            expiry_s: properties.and_then(|properties| properties.expiry_s),
+            content_type: properties.and_then(|properties| properties.content_type.as_deref()),
+            response_topic: properties.and_then(|properties| properties.response_topic.as_deref()),
+            correlation_data: properties.and_then(|properties| properties.correlation_data.as_ref()).map(|data| BASE64_STANDARD.encode(data)),
+            user_properties: pairs(properties.map_or(&[], |properties| &properties.user_properties)),
+        }
+    }
+}
+
+impl<'a> Particulars<'a> {
+    fn new(detail: &'a Detail) -> Self {
+        match detail {
+            Detail::ClientConnected(connection) => Particulars::Connection {
+                clean_start: connection.clean_start,
+                keep_alive_s: connection.keep_alive_s,
+                session_expiry_s: connection.session_expiry_s,
+                user_properties: pairs(&connection.user_properties),
+            },
+            Detail::ClientDisconnected(closing) => Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason },
+            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Particulars::Subscription {
+                filter: &subscription.filter,
+                qos: subscription.qos.level(),
+                no_local: subscription.no_local,
+                retain_as_published: subscription.retain_as_published,
+            },
+            Detail::MessagePublish(_) => Particulars::Publish {},
+            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
+                Particulars::Delivery { delivery_qos: delivery.qos.level() }
+            }
+            Detail::MessageDropped(dropping) => {
+                Particulars::Dropping { reason: dropping.reason.name(), explanation: &dropping.explanation }
+            }
+        }
+    }
+}
+
+fn pairs(headers: &[Header]) -> Vec<[&str; 2]> {
+    headers.iter().map(|header| [&*header.name, &*header.value]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{Closing, Connection, Delivery, DropReason, Dropping, QoS, Subscription};
+
+    fn event(client_id: &'static str, detail: Detail) -> Event {
+        let client = Client {
+            client_id: client_id.into(),
+            username: Some("app".into()),
+            peer: ([192, 0, 2, 7], 51234).into(),
+            protocol_version: 5,
+            certificate_name: None,
+            connected_at_ms: 1,
+        };
+        Event { id: 255, time_ms: 1_574_744_434_000, client: Arc::new(client), detail }
+    }
+
+    fn message() -> Arc<Message> {
+        Arc::new(Message {
+            publisher: "app-1".into(),
+            publisher_username: Some("app".into()),
+            topic: "devices/1/command".into(),
+            payload: Bytes::from_static(b"{}"),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received_at_ms: 1_574_744_434_000,
+            properties: None,
+            annotations: Vec::new(),
+        })
+    }
+
+    #[track_caller]
+    fn check(format: Format, event: &Event, expected: &str) {
+        let value = value(event, "n1", format, PayloadEncoding::Base64).expect("plain data");
+        assert_eq!(String::from_utf8_lossy(&value), expected);
+    }
+
+    #[test]
+    fn the_shapes_of_the_emqx_bridge() {
+        let subscription =
+            || Subscription { filter: "a/#".into(), qos: QoS::ExactlyOnce, no_local: false, retain_as_published: false };
+        let connection = Connection { clean_start: true, keep_alive_s: 60, session_expiry_s: 0, user_properties: Vec::new() };
+        let delivery = || Delivery { message: message(), qos: QoS::AtLeastOnce };
+        let dropping = Dropping { message: message(), reason: DropReason::Denied, explanation: "replayed".into() };
+        let closing = Closing { reason_code: 0x8d, reason: "keepalive-timeout".into() };
+        for (detail, expected) in [
+            (
+                Detail::MessagePublish(message()),
+                r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000}"#,
+            ),
+            (
+                Detail::MessageAcked(delivery()),
+                r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000,"from":"app-1"}"#,
+            ),
+            (
+                Detail::MessageDropped(dropping),
+                r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000,"from":"app-1","reason":"denied","explanation":"replayed"}"#,
+            ),
+            (Detail::ClientConnected(connection), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
+            (
+                Detail::ClientDisconnected(closing),
+                r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#,
+            ),
+            (Detail::SessionSubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
+            (Detail::SessionUnsubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
+        ] {
+            check(Format::EmqxBridge, &event("c", detail), expected);
+        }
+    }
+
+    #[test]
+    fn the_envelope_carries_everything_known() {
+        let client = r#""client":{"client_id":"c","username":"app","peer":"192.0.2.7:51234","protocol_version":5,"certificate_name":null,"connected_at":1}"#;
+        let message_json = r#""message":{"publisher":"app-1","publisher_username":"app","topic":"devices/1/command","payload":"e30=","payload_encoding":"base64","qos":1,"retain":false,"received_at":1574744434000}"#;
+        let head = |hook: &str| format!(r#"{{"v":1,"id":"00000000000000ff","hook":"{hook}","ts":1574744434000,"node":"n1",{client}"#);
+        let closing = Closing { reason_code: 0, reason: "normal".into() };
+        check(
+            Format::Envelope,
+            &event("c", Detail::ClientDisconnected(closing)),
+            &format!(r#"{},"reason_code":0,"reason":"normal"}}"#, head("client.disconnected")),
+        );
+        check(Format::Envelope, &event("c", Detail::MessagePublish(message())), &format!("{},{message_json}}}", head("message.publish")));
+    }
+
+    #[test]
+    fn raw_is_the_payload() {
+        check(Format::Raw, &event("c", Detail::MessagePublish(message())), "{}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What is in service at one moment: the routes of every hook with their guests at hand. Never changed, only replaced as a whole.
+
+use std::sync::Arc;
+
+use crate::{
+    config,
+    event::{Detail, Text},
+    guest::Guest,
+    hook::{DropReason, Hook},
+    topic::TopicFilter,
+};
+
+/// The routes in service.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Indexed by `Hook as usize`.
+    routes: Vec<Vec<Route>>,
+    /// Where the records go that a guest failed on.
+    pub(super) dead_letter_topic: Text,
+}
+
+/// A route with its guests at hand.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) name: String,
+    filters: Vec<TopicFilter>,
+    reasons: Vec<DropReason>,
+    pub(super) guests: Vec<Arc<Guest>>,
+    pub(super) record: Option<config::RecordTemplate>,
+    pub(super) topic: Text,
+    pub(super) ack: config::Ack,
+    pub(super) on_failure: config::OnFailure,
+}
+
+impl Plan {
+    /// Puts a checked configuration and its guests together; `guest` finds a guest by name.
+    ///
+    /// # Errors
+    /// The name of a guest that is not there.
+    pub fn new(config: &config::Config, guest: impl Fn(&str) -> Option<Arc<Guest>>) -> Result<Self, String> {
+        let mut routes: Vec<Vec<Route>> = Hook::ALL.iter().map(|_| Vec::new()).collect();
+        for route in &config.routes {
+            let guests = route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| name.value.clone()));
+            let ready = Route {
+                name: route.name.clone(),
+                filters: route.filters.clone(),
+                reasons: route.reasons.clone(),
+                guests: guests.collect::<Result<_, _>>()?,
+                topic: route.record.as_ref().map(|record| Text::from(record.topic.as_str())).unwrap_or_default(),
+                record: route.record.clone(),
+                ack: route.ack,
+                on_failure: route.on_failure,
+            };
+            if let Some(of_hook) = routes.get_mut(route.hook as usize) {
+                of_hook.push(ready);
+            }
+        }
+        Ok(Plan { routes, dead_letter_topic: config.kafka.dead_letter_topic.as_str().into() })
+    }
+
+    /// The routes of a hook, in configuration order.
+    pub(super) fn routes(&self, hook: Hook) -> &[Route] {
+        self.routes.get(hook as usize).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Route {
+    /// Whether an event belongs here.
+    pub(super) fn takes(&self, detail: &Detail) -> bool {
+        let reason = match detail {
+            Detail::MessageDropped(dropping) => self.reasons.is_empty() || self.reasons.contains(&dropping.reason),
+            _ => true,
+        };
+        reason && detail.topic().is_none_or(|topic| self.takes_topic(topic))
+    }
+
+    /// Whether a topic belongs here.
+    pub(super) fn takes_topic(&self, topic: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(topic))
+    }
+}
