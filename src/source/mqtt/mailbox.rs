@@ -28,7 +28,8 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    fn weight(&self) -> usize {
+    /// About what it takes in memory and on the wire, bytes.
+    pub(super) fn weight(&self) -> usize {
         OVERHEAD_BYTES + self.message.payload.len() + self.message.topic.len()
     }
 }
@@ -109,13 +110,17 @@ impl Mailbox {
         Err(Box::new(Rejected { parcel, reason, client: Arc::clone(&inner.client) }))
     }
 
-    /// Moves up to `count` messages into `into`, oldest first; whether more are left.
-    pub(super) fn take(&self, count: usize, into: &mut Vec<Parcel>) -> bool {
+    /// Moves up to `count` messages of together about `bytes` into `into`, oldest first, at least one; whether more are left.
+    pub(super) fn take(&self, count: usize, bytes: usize, into: &mut Vec<Parcel>) -> bool {
         let mut inner = self.inner.lock();
-        let count = count.min(inner.parcels.len());
-        let taken = into.len();
-        into.extend(inner.parcels.drain(..count));
-        inner.bytes -= into.iter().skip(taken).map(Parcel::weight).sum::<usize>();
+        let (mut taken, mut weight) = (0, 0);
+        while taken < count && weight < bytes {
+            let Some(parcel) = inner.parcels.pop_front() else { break };
+            taken += 1;
+            weight += parcel.weight();
+            into.push(parcel);
+        }
+        inner.bytes -= weight;
         !inner.parcels.is_empty()
     }
 

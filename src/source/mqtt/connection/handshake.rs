@@ -51,7 +51,8 @@ where
     let fault = tokio::select! {
         first = tokio::time::timeout(patience, read_packet(reader, codec, input)) => match first {
             Ok(Ok(Incoming::Connect(connect))) => match Terms::negotiate(*connect, &shared.limits(), fresh_client_id) {
-                Ok(terms) => return Some(terms),
+                Ok(terms) if can_be_told(&terms, codec) => return Some(terms),
+                Ok(_) => Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"),
                 Err(fault) => fault,
             },
             Ok(Ok(_)) => Fault::protocol("the first packet must be CONNECT"),
@@ -77,6 +78,14 @@ where
         tracing::debug!(%error, "the refusal could not be written");
     }
     None
+}
+
+/// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
+fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
+    if let Some(bytes) = terms.max_packet_bytes {
+        codec.limit_outgoing(bytes);
+    }
+    codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
 async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {

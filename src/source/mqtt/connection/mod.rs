@@ -52,6 +52,7 @@ struct Connection {
     outputs: Vec<Output>,
     lane: Arc<Lane>,
     keep_alive: KeepAlive,
+    max_packet_bytes: usize,
     /// Writing failed: the client is read to its end, and told nothing more.
     mute: bool,
     /// Where verdicts go once the session was handed over.
@@ -77,9 +78,6 @@ where
     let mut codec = Codec::new(shared.limits().max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
     let Some(terms) = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input).await else { return };
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
     let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, peer).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {
@@ -93,6 +91,7 @@ where
         output: BytesMut::new(),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
+        max_packet_bytes: shared.limits().max_packet_bytes as usize,
         mute: false,
         former_mailbox: None,
         successor: None,

@@ -27,8 +27,8 @@ use crate::{
 const MAX_BACKLOG: usize = 256;
 /// From here on nothing more is delivered until the socket has taken something, bytes.
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
-/// From here on nothing is read either: each packet may bring an answer.
-const OUTPUT_FULL_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
+/// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
+const ANSWERS_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
 /// Room for reading, bytes.
 const READ_BYTES: usize = 16 * 1024;
 /// How long the last packets to a client may take.
@@ -90,7 +90,7 @@ impl Connection {
             if draining && self.is_drained(&phase) {
                 return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
             }
-            let may_read = !draining && !self.is_behind() && self.output.len() < OUTPUT_FULL_BYTES;
+            let may_read = !draining && !self.is_behind() && self.can_answer();
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
             if self.mute {
                 self.output.clear();
@@ -140,7 +140,7 @@ impl Connection {
                 session.decided(number, verdict);
             }
         }
-        while !draining && !self.is_behind() && self.output.len() < OUTPUT_FULL_BYTES {
+        while !draining && !self.is_behind() && self.can_answer() {
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
@@ -149,10 +149,11 @@ impl Connection {
             handled?;
         }
         loop {
-            let deliver = !self.mute && self.output.len() < OUTPUT_HIGH_BYTES && self.lane.backlog() < MAX_BACKLOG;
+            let may_deliver = !self.mute && self.lane.backlog() < MAX_BACKLOG;
+            let room_bytes = if may_deliver { OUTPUT_HIGH_BYTES.saturating_sub(self.output.len()) } else { 0 };
             let Some(session) = &mut self.session else { return Ok(None) };
-            let advanced = session.advance(now_ms, deliver, wanted, &mut self.outputs);
-            let more = deliver && session.can_deliver();
+            let advanced = session.advance(now_ms, room_bytes, wanted, &mut self.outputs);
+            let more = room_bytes > 0 && session.can_deliver();
             self.apply(now_ms)?;
             advanced?;
             if !more {
@@ -226,6 +227,11 @@ impl Connection {
     fn drop_message(&self, parcel: Parcel, reason: DropReason) {
         let detail = count_drop(&self.shared.metrics, &self.client, parcel.message, reason, Text::new());
         self.lane.add(Work::Observe(detail));
+    }
+
+    /// Answers still fit into what waits to be written.
+    fn can_answer(&self) -> bool {
+        self.output.len() < ANSWERS_BYTES + self.max_packet_bytes
     }
 
     /// The pipeline is behind: reading pauses.

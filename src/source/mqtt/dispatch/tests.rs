@@ -20,7 +20,7 @@ async fn arrive(mailbox: &Mailbox, count: usize) -> Vec<usize> {
     let mut parcels = Vec::new();
     let wait = async {
         while parcels.len() < count {
-            if !mailbox.take(usize::MAX, &mut parcels) && parcels.len() < count {
+            if !mailbox.take(usize::MAX, usize::MAX, &mut parcels) && parcels.len() < count {
                 mailbox.wait().await;
             }
         }
@@ -62,7 +62,7 @@ async fn a_dead_router_is_started_again_and_its_content_reported() {
     let mut parcels = Vec::new();
     let everything = async {
         while parcels.len() as u64 + lost() < COUNT {
-            mailbox.take(usize::MAX, &mut parcels);
+            mailbox.take(usize::MAX, usize::MAX, &mut parcels);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };

@@ -47,20 +47,24 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what must go again, then what waits.
-    pub(super) fn deliver(&mut self, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
-        while let Some(again) = self.outbound.next_again() {
+    /// Sends what must go again, then what waits, until about `room_bytes` are written.
+    pub(super) fn deliver(&mut self, now_ms: u64, mut room_bytes: usize, wanted: Wanted, out: &mut Vec<Output>) {
+        while room_bytes > 0 {
+            let Some(again) = self.outbound.next_again() else { break };
+            if let Again::Publish(_, parcel) = &again {
+                room_bytes = room_bytes.saturating_sub(parcel.weight());
+            }
             out.push(Output::Send(match again {
                 Again::Publish(id, parcel) => Outgoing::Publish(forward_of(parcel, id, true, now_ms)),
                 Again::Release(id) => Outgoing::PubRel(Ack::new(id, reason::SUCCESS)),
             }));
         }
         let room = self.outbound.room().min(DELIVERY_BATCH);
-        if !self.mail || room == 0 {
+        if !self.mail || room == 0 || room_bytes == 0 {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
-        self.mail = self.mailbox.take(room, &mut taken);
+        self.mail = self.mailbox.take(room, room_bytes, &mut taken);
         for parcel in taken.drain(..) {
             self.send(parcel, now_ms, wanted, out);
         }
@@ -69,7 +73,7 @@ impl Session {
 
     /// Whether another [`Session::advance`] would deliver more at once.
     pub(in crate::source::mqtt) fn can_deliver(&self) -> bool {
-        self.mail && self.outbound.room() > 0
+        self.outbound.has_again() || (self.mail && self.outbound.room() > 0)
     }
 
     fn send(&mut self, parcel: Parcel, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {

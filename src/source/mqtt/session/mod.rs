@@ -214,19 +214,17 @@ impl Session {
         self.mail = true;
     }
 
-    /// Takes what was settled, answers the publishes that are complete, and (when `deliver` says that there is room to write) sends
-    /// what waits for the client.
+    /// Takes what was settled, answers the publishes that are complete, and sends what waits for the client, as far as there is room to
+    /// write it.
     ///
     /// # Errors
     /// The connection must end: a publish cannot be answered.
-    pub(super) fn advance(&mut self, now_ms: u64, deliver: bool, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
+    pub(super) fn advance(&mut self, now_ms: u64, room_bytes: usize, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
         self.catch_up();
         while let Some(complete) = self.inbound.next_complete() {
             self.answer(&complete, out)?;
         }
-        if deliver {
-            self.deliver(now_ms, wanted, out);
-        }
+        self.deliver(now_ms, room_bytes, wanted, out);
         Ok(())
     }
 

@@ -70,6 +70,12 @@ impl Outbound {
         self.limit.saturating_sub(self.in_use).min(MAX_FLIGHTS.saturating_sub(self.flights.len()))
     }
 
+    /// Whether there is something to send again now.
+    pub(super) fn has_again(&self) -> bool {
+        let next = self.again.front().and_then(|sequence| self.flights.get(sequence));
+        next.is_some_and(|flight| flight.parcel.is_none() || self.in_use < self.limit)
+    }
+
     /// The next packet to send again, in the original order.
     pub(super) fn next_again(&mut self) -> Option<Again> {
         while let Some(sequence) = self.again.front() {
@@ -145,7 +151,11 @@ impl Outbound {
     }
 
     fn finish(&mut self, id: u16) -> Option<Flight> {
-        let flight = self.flights.remove(&self.ids.remove(&id)?)?;
+        let sequence = self.ids.remove(&id)?;
+        let flight = self.flights.remove(&sequence)?;
+        if self.again.front() == Some(&sequence) {
+            self.again.pop_front();
+        }
         self.in_use -= usize::from(flight.counted);
         Some(flight)
     }

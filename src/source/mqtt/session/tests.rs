@@ -39,7 +39,7 @@ impl Desk {
     fn take(&mut self, packet: Incoming) -> Result<Vec<String>, Fault> {
         let mut out = Vec::new();
         let handled = self.session.handle(packet, self.now_ms, EVERYTHING, &mut out);
-        let advanced = handled.and_then(|()| self.session.advance(self.now_ms, true, EVERYTHING, &mut out));
+        let advanced = handled.and_then(|()| self.session.advance(self.now_ms, usize::MAX, EVERYTHING, &mut out));
         let texts = self.texts(out);
         advanced.map(|()| texts)
     }
@@ -52,7 +52,7 @@ impl Desk {
     fn advance(&mut self) -> Result<Vec<String>, Fault> {
         let mut out = Vec::new();
         self.session.has_mail();
-        let advanced = self.session.advance(self.now_ms, true, EVERYTHING, &mut out);
+        let advanced = self.session.advance(self.now_ms, usize::MAX, EVERYTHING, &mut out);
         let texts = self.texts(out);
         advanced.map(|()| texts)
     }

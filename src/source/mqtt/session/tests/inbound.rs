@@ -131,7 +131,7 @@ fn an_unknown_outcome_frees_its_identifier_and_ends_the_connection_in_its_turn()
     assert_eq!(desk.advance().unwrap(), [""; 0]);
     desk.store("a");
     let mut out = Vec::new();
-    let fault = desk.session.advance(0, true, EVERYTHING, &mut out).unwrap_err();
+    let fault = desk.session.advance(0, usize::MAX, EVERYTHING, &mut out).unwrap_err();
     assert_eq!((desk.texts(out), fault.word), (vec!["PUBACK 1 0x00".to_owned()], "outcome-unknown"));
     desk.reconnect(connect(Protocol::V311));
     assert_eq!(desk.publish(QOS2, 2, "b"), ["publish b"]);
