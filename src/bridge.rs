@@ -78,7 +78,7 @@ impl Bridge {
 
     /// The listeners' names and bound addresses, in configuration order.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.broker.addresses()
+        self.broker.addresses().to_vec()
     }
 
     /// The address of the embedded Kafka, when it is embedded.

@@ -45,17 +45,17 @@ pub(super) enum Shape {
 pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event, message: Arc<Message>) -> Judgement<'a> {
     let mut message = message;
     let mut matched: Vec<(&Route, Shaping)> = Vec::new();
-    let mut asked: Vec<*const Guest> = Vec::new();
+    let mut asked: Vec<&Arc<Guest>> = Vec::new();
     for route in plan.routes(crate::hook::Hook::MessagePublish) {
         if !route.takes_topic(&message.topic) {
             continue;
         }
         let mut shaping = Shaping::default();
         for guest in &route.guests {
-            if asked.contains(&Arc::as_ptr(guest)) {
+            if asked.iter().any(|earlier| Arc::ptr_eq(earlier, guest)) {
                 continue; // a nonce is new only once
             }
-            asked.push(Arc::as_ptr(guest));
+            asked.push(guest);
             let answer = guest.publish(event.id, event.time_ms, &pipeline.node, &event.client, &message).await;
             match weigh(pipeline, route, guest, answer) {
                 Weighed::Pass => {}
