@@ -77,8 +77,8 @@ impl Bridge {
     }
 
     /// The listeners' names and bound addresses, in configuration order.
-    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.broker.addresses().to_vec()
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        self.broker.addresses()
     }
 
     /// The address of the embedded Kafka, when it is embedded.
@@ -93,7 +93,7 @@ impl Bridge {
 
     /// Takes a new configuration into service as a whole, or keeps the old one.
     ///
-    /// Routes, guests and keys change at once for all events that arrive from now on; events in flight finish on what they met.
+    /// Routes, guests, keys and limits change at once for all events that arrive from now on; events in flight finish on what they met.
     ///
     /// # Errors
     /// Every problem; the old configuration goes on.
@@ -110,6 +110,7 @@ impl Bridge {
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.pipeline.install(plan);
+        self.broker.reconfigure(&config.mqtt);
         self.metrics.config_reloads.inc();
         *service = Service { config, guests };
         Ok(Reloaded { swapped, problems: Vec::new() })
@@ -229,7 +230,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let tables = [
         ("[node]", old.node != new.node),
         ("[[listener]]", old.listeners != new.listeners),
-        ("[mqtt]", old.mqtt != new.mqtt),
         ("[kafka]", old.kafka != new.kafka),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);

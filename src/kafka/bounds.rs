@@ -32,21 +32,20 @@ impl Bounds {
         }
     }
 
-    /// Waits for room for one record and returns what to give back. A record that is bigger than the whole bound takes all of it, alone.
-    pub(super) async fn enter(&self, bytes: usize) -> Result<u32, Closed> {
-        let weight = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.most_bytes);
+    /// Waits for room for one record. A record that is bigger than the whole bound takes all of it, alone.
+    pub(super) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
         let record = self.records.acquire().await.map_err(|_| Closed)?;
-        let room = self.bytes.acquire_many(weight).await.map_err(|_| Closed)?;
+        let room = self.bytes.acquire_many(self.weight(bytes)).await.map_err(|_| Closed)?;
         record.forget();
         room.forget();
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        Ok(weight)
+        Ok(())
     }
 
     /// Gives back what [`Bounds::enter`] took.
-    pub(super) fn leave(&self, weight: u32) {
+    pub(super) fn leave(&self, bytes: usize) {
         let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1; // before the permits, so that it never exceeds the bound
-        self.bytes.add_permits(weight as usize);
+        self.bytes.add_permits(self.weight(bytes) as usize);
         self.records.add_permits(1);
         if left == 0 {
             self.empty.notify_waiters();
@@ -57,6 +56,10 @@ impl Bounds {
     pub(super) fn close(&self) {
         self.records.close();
         self.bytes.close();
+    }
+
+    fn weight(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.most_bytes)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -75,26 +75,26 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Pending {
     receipt: Option<Receipt>,
-    weight: u32,
+    bytes: usize,
     counters: Arc<Counters>,
     shared: Arc<Shared>,
 }
 
 impl Pending {
-    pub(super) fn new(receipt: Receipt, weight: u32, counters: Arc<Counters>, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(receipt: Receipt, bytes: usize, counters: Arc<Counters>, shared: &Arc<Shared>) -> Self {
         counters.enqueued.inc();
         shared.metrics.records_outstanding.inc();
-        Pending { receipt: Some(receipt), weight, counters, shared: Arc::clone(shared) }
+        Pending { receipt: Some(receipt), bytes, counters, shared: Arc::clone(shared) }
     }
 
     fn store(self) {
-        self.counters.confirmed.inc();
+        self.counters.took(self.bytes);
         self.settle(Outcome::Stored);
     }
 
     /// Settles it as not confirmed, with everything that is said about that.
-    pub(super) fn fail(self, topic: &str, bytes: usize, code: RDKafkaErrorCode) {
-        let (outcome, reason) = judge(topic, bytes, code);
+    pub(super) fn fail(self, topic: &str, code: RDKafkaErrorCode) {
+        let (outcome, reason) = judge(topic, self.bytes, code, self.counters.takes(self.bytes));
         self.counters.failed(reason);
         self.shared.failures.note(reason, topic, code);
         if matches!(reason, "unauthorized" | "no-such-topic") {
@@ -116,15 +116,21 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.shared.metrics.records_outstanding.dec();
-        self.shared.bounds.leave(self.weight);
+        self.shared.bounds.leave(self.bytes);
     }
 }
 
-/// What an error code means for the record, and the word that counts it.
-fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode) -> (Outcome, &'static str) {
+/// What an error code means for the record, and the word that counts it. `fits`: Kafka is known to take
+/// records of this size.
+fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outcome, &'static str) {
     use RDKafkaErrorCode as C;
     let refused = |kind: fn(Text) -> Refusal, text: String| Outcome::Refused(kind(text.into()));
     match code {
+        // Kafka's limit counts for the whole batch, and librdkafka fails all of it.
+        C::MessageSizeTooLarge | C::MessageBatchTooLarge if fits => {
+            let advice = "set batch.size in [kafka.properties] to less than the topic's max.message.bytes";
+            (Outcome::Unknown(format!("a record for topic {topic} shared a batch that was too large: {advice}").into()), "batch-too-large")
+        }
         C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize => {
             let advice = "raise the topic's max.message.bytes, and message.max.bytes in [kafka.properties]";
             (refused(Refusal::TooLarge, format!("a record of {bytes} bytes is too large for topic {topic}: {advice}")), "too-large")
@@ -164,7 +170,7 @@ impl ProducerContext for Context {
                 if code == RDKafkaErrorCode::Fatal {
                     self.shared.give_up(self.generation, error.to_string());
                 }
-                pending.fail(message.topic(), message.payload_len() + message.key_len(), code);
+                pending.fail(message.topic(), code);
             }
         }
     }
@@ -236,11 +242,13 @@ mod tests {
             (C::NotEnoughReplicas, "error"),
         ];
         for (code, word) in cases {
-            let (outcome, reason) = judge("t", 10, code);
+            let (outcome, reason) = judge("t", 10, code, false);
             assert_eq!(reason, word, "{code:?}");
             let refused = !matches!(word, "timeout" | "given-up" | "error");
             assert_eq!(matches!(outcome, Outcome::Refused(_)), refused, "{code:?}");
             assert_eq!(matches!(outcome, Outcome::Unknown(_)), !refused, "{code:?}");
         }
+        let (outcome, reason) = judge("t", 10, C::MessageSizeTooLarge, true);
+        assert!(matches!(outcome, Outcome::Unknown(_)) && reason == "batch-too-large", "alone it would be taken");
     }
 }

@@ -20,6 +20,7 @@ mod delivery;
 mod embedded;
 mod failures;
 mod keeper;
+mod limits;
 mod producer;
 mod reader;
 mod record;

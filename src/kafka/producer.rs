@@ -26,7 +26,7 @@ use super::{
     delivery::{Context, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
-    keeper, settings,
+    keeper, limits, settings,
     topics::{self, Topics},
 };
 use crate::{
@@ -136,7 +136,7 @@ impl Producer {
             sound: AtomicU64::new(0),
         });
         let native = Native::start(&client_config, 0, &shared).map_err(|error| settings::explain(config, error))?;
-        let inner = Arc::new(Inner {
+        let mut inner = Inner {
             native: ArcSwap::from_pointee(native),
             generation: watch::Sender::new(0),
             shared,
@@ -145,8 +145,12 @@ impl Producer {
             topics: Topics::new(&topic_names, &metrics),
             topic_names,
             embedded,
-        });
+        };
         let reachable = inner.greet();
+        if reachable && inner.embedded.is_none() {
+            inner.learn_limits(config)?;
+        }
+        let inner = Arc::new(inner);
         keeper::start(&inner, notices_in, reachable)?;
         Ok(Producer { inner })
     }
@@ -158,10 +162,10 @@ impl Producer {
     pub async fn send(&self, record: Record, receipt: Receipt) {
         let Inner { shared, topics, .. } = &*self.inner;
         let bytes = record.bytes();
-        let Ok(weight) = shared.bounds.enter(bytes).await else {
+        let Ok(()) = shared.bounds.enter(bytes).await else {
             return receipt.settle(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(receipt, weight, topics.counters(&record.topic), shared));
+        let mut pending = Box::new(Pending::new(receipt, bytes, topics.counters(&record.topic), shared));
         loop {
             let (code, back, generation) = {
                 let native = self.inner.native.load();
@@ -171,7 +175,7 @@ impl Producer {
                 }
             };
             if code != RDKafkaErrorCode::Fatal || shared.bounds.is_closed() {
-                return back.fail(&record.topic, bytes, code);
+                return back.fail(&record.topic, code);
             }
             // This record was not taken, so the next producer may have it.
             pending = back;
@@ -240,6 +244,33 @@ impl Inner {
         }
         topics::warn_of_missing(&answer.missing);
         answer.silence.is_none()
+    }
+
+    /// Asks how large batches may be, and starts librdkafka's producer once more if it has to make smaller ones.
+    fn learn_limits(&mut self, config: &Kafka) -> Result<(), KafkaError> {
+        let limits = match limits::learn(&self.client_config, &self.topic_names, START_PATIENCE) {
+            Ok(limits) => limits,
+            Err(error) => {
+                tracing::info!(
+                    "Kafka does not tell how large batches may be: {error}; lower batch.size in [kafka.properties] if it refuses them"
+                );
+                return Ok(());
+            }
+        };
+        for (topic, limit) in &limits {
+            self.topics.counters(topic).fits(limit.saturating_sub(limits::OVERHEAD_BYTES));
+        }
+        let lowest = limits.iter().min_by_key(|(_, limit)| *limit);
+        if let Some((topic, limit)) = lowest
+            && settings::limit_batches(&mut self.client_config, config, *limit)
+        {
+            tracing::info!("batches are kept to {limit} bytes, as topic {topic} takes no larger ones (max.message.bytes)");
+            let native = Native::start(&self.client_config, 1, &self.shared).map_err(|error| settings::explain(config, error))?;
+            self.native.store(Arc::new(native));
+            self.generation.send_replace(1);
+            topics::look_up(self.native.load().producer.client(), &self.topic_names, START_PATIENCE);
+        }
+        Ok(())
     }
 }
 

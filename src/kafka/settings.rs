@@ -12,6 +12,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("log.queue", "Hookgate reads the log itself"),
 ];
 
+/// librdkafka's default.
+const DEFAULT_BATCH_BYTES: usize = 1_000_000;
+
 /// The properties of the producer for the cluster at `servers`.
 pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig, KafkaError> {
     let idempotent = kafka.acks == "all";
@@ -48,6 +51,16 @@ pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig
         Ok(_) => Ok(config),
         Err(error) => Err(explain(kafka, error)),
     }
+}
+
+/// Keeps batches below what every topic takes; true when that changed something.
+pub(super) fn limit_batches(config: &mut ClientConfig, kafka: &Kafka, lowest: usize) -> bool {
+    let set = kafka.properties.iter().find(|(name, _)| name == "batch.size");
+    let batch = set.and_then(|(_, value)| value.value.parse().ok()).unwrap_or(DEFAULT_BATCH_BYTES);
+    if lowest < batch {
+        config.set("batch.size", lowest.to_string());
+    }
+    lowest < batch
 }
 
 /// librdkafka's complaint with the place of the setting that it is about.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,7 +30,9 @@ const CREATION_PATIENCE: Duration = Duration::from_millis(1_500);
 pub(super) struct Counters {
     name: String,
     pub(super) enqueued: Counter,
-    pub(super) confirmed: Counter,
+    confirmed: Counter,
+    /// Bytes that a record may have for certain: from the topic's limit, or from the largest record that Kafka took.
+    fits: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -38,8 +43,27 @@ impl Counters {
             name: name.to_owned(),
             enqueued: metrics.records_enqueued.get_or_create_owned(&label),
             confirmed: metrics.records_confirmed.get_or_create_owned(&label),
+            fits: AtomicUsize::new(0),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Kafka took a record of this size.
+    pub(super) fn took(&self, bytes: usize) {
+        self.confirmed.inc();
+        self.fits(bytes);
+    }
+
+    /// Kafka takes records of this size.
+    pub(super) fn fits(&self, bytes: usize) {
+        if bytes > self.fits.load(Ordering::Relaxed) {
+            self.fits.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether Kafka is known to take records of this size.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.fits.load(Ordering::Relaxed)
     }
 
     /// Failures are rare, so their handle is not kept.

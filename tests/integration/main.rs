@@ -2,7 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod command_line;
+mod examples;
 mod floors;
+mod hostile;
+mod kafka;
 mod mqtt;
+mod outage;
+mod real_kafka;
 mod smart_lock;
 mod support;
+mod swap;

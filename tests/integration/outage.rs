@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    kafka::create_topic,
     real_kafka::RealKafka,
     support::{Device, Gate, PATIENCE, json, records},
 };
@@ -14,22 +15,24 @@ const AWAY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_killed_for_twenty_seconds_under_load() {
-    let Some(mut kafka) = RealKafka::start() else { return };
-    kafka.create_topic("outage", 3);
-    let gate = Gate::start_on(&kafka.servers(), TABLES, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(kafka) = RealKafka::start(folder.path()) else { return };
+    let mut kafka = kafka.unwrap();
+    create_topic(&kafka.address(), "outage", &[]).await;
+    let gate = Gate::start_on(&kafka.address(), TABLES, &[]).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut fleet = tokio::task::JoinSet::new();
     for number in 0..DEVICES {
         fleet.spawn(publish(gate.address(), number, stopped.clone()));
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    kafka.kill();
+    kafka.kill().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await; // answers that were on their way
     let confirmed = |gate: &Gate| gate.bridge.metrics().records_confirmed.get_or_create(&"outage".into()).get();
     let before = confirmed(&gate);
     tokio::time::sleep(AWAY).await;
     assert_eq!(confirmed(&gate), before, "nothing is confirmed while Kafka is away");
-    kafka.start_again();
+    kafka.start_again().unwrap();
     gate.until("Kafka's return", |gate| confirmed(gate) > before).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     stop.send(true).unwrap();
@@ -40,7 +43,7 @@ async fn kafka_killed_for_twenty_seconds_under_load() {
     }
     let total: usize = acknowledged.iter().sum();
     assert!(total > 1_000, "there was a load: {acknowledged:?}");
-    let found = records(&kafka.servers(), &["outage"], total).await;
+    let found = records(&kafka.address(), &["outage"], total).await;
     for (device, count) in acknowledged.iter().enumerate() {
         let of_device = found.iter().filter(|record| record.key.as_deref() == Some(format!("d{device}").as_bytes()));
         let numbers: Vec<u64> = of_device.filter_map(|record| json(record)["number"].as_u64()).collect();

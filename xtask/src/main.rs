@@ -1,12 +1,197 @@
 //! What people and CI both run: guests, demo, test, ci, bench.
+//!
+//! Every verb does its own set-up, so that it works in a fresh clone. Exit code 0 when all went well, else 1.
 
 mod guests;
+mod kafka;
+mod step;
 
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(std::path::Path::new("."));
-    match std::env::args().nth(1).as_deref() {
-        Some("guests") => guests::build(root),
-        Some("test-guests") => guests::test(root),
-        _ => anyhow::bail!("cargo xtask guests | test-guests"),
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use self::kafka::real_kafka::{ADDRESS, LIBS};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the guests (adds Rust's wasm32-wasip2 target if it is missing)
+    Guests,
+    /// Build everything and run `hookgate demo`
+    Demo {
+        /// For `hookgate demo`: --for 20s, --json …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the guests, then run all tests, with a real Apache Kafka where Java and Maven are installed
+    Test {
+        /// Leave out the tests that need a real Kafka
+        #[arg(long)]
+        no_kafka: bool,
+    },
+    /// What CI runs: format, lints, cargo deny (if installed), tests
+    Ci,
+    /// Check licences, advisories and sources of all dependencies (cargo install --locked cargo-deny)
+    Deny,
+    /// Build everything and run `hookgate bench`
+    Bench {
+        /// For `hookgate bench`: --json …; --kafka embedded, real (an Apache Kafka for this run) or host:port, else $KAFKA or embedded
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// A real Apache Kafka, one node, in target/kafka
+    #[command(subcommand)]
+    Kafka(KafkaVerb),
+}
+
+#[derive(Subcommand)]
+enum KafkaVerb {
+    /// Start it, and leave it running
+    Start {
+        /// On 127.0.0.1
+        #[arg(long, default_value_t = 9092)]
+        port: u16,
+    },
+    /// End the one that `start` started
+    Stop,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Guests => guests(),
+        Verb::Demo { arguments } => demo(&arguments),
+        Verb::Test { no_kafka } => test(!no_kafka),
+        Verb::Ci => ci(),
+        Verb::Deny => deny(),
+        Verb::Bench { arguments } => bench(arguments),
+        Verb::Kafka(KafkaVerb::Start { port }) => kafka::start(port),
+        Verb::Kafka(KafkaVerb::Stop) => kafka::stop(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn guests() -> Result<()> {
+    step::timed("guests built", || guests::build(step::root()))
+}
+
+fn demo(arguments: &[String]) -> Result<()> {
+    guests()?;
+    step::run(hookgate("demo").args(arguments))
+}
+
+fn test(with_kafka: bool) -> Result<()> {
+    guests()?;
+    step::timed("guests tested", || guests::test(step::root()))?;
+    let mut tests = step::cargo(["test", "--workspace"]);
+    let libs = if with_kafka { kafka::libs()? } else { None };
+    let mut node = None;
+    if let Some(libs) = &libs {
+        tests.env(LIBS, libs);
+        if std::env::var_os(ADDRESS).is_none() {
+            let started = kafka::start_fresh(libs)?;
+            tests.env(ADDRESS, started.address());
+            node = Some(started);
+        }
+    } else {
+        tests.env_remove(LIBS);
+    }
+    if !with_kafka {
+        tests.env_remove(ADDRESS);
+    }
+    let result = step::run(&mut tests);
+    drop(node);
+    if libs.is_none() {
+        eprintln!("xtask: ATTENTION: the tests with a real Kafka were SKIPPED");
+    }
+    result
+}
+
+fn ci() -> Result<()> {
+    step::run(&mut step::cargo(["fmt", "--all", "--check"]))?;
+    step::run(&mut step::cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    if step::exists("cargo-deny", "--version") {
+        deny()?;
+    } else {
+        eprintln!(
+            "xtask: cargo-deny is not installed: dependencies were not checked (cargo install --locked cargo-deny; cargo xtask deny)"
+        );
+    }
+    test(true)
+}
+
+fn deny() -> Result<()> {
+    step::run(&mut step::cargo(["deny", "--workspace", "check"]))
+}
+
+fn bench(mut arguments: Vec<String>) -> Result<()> {
+    guests()?;
+    let kafka = take_option(&mut arguments, "--kafka")?;
+    let kafka = kafka.or_else(|| std::env::var(ADDRESS).ok()).unwrap_or_else(|| "embedded".to_owned());
+    let mut node = None;
+    let address = if kafka == "real" {
+        let Some(libs) = kafka::libs()? else { bail!("--kafka real needs Java and Maven") };
+        node.insert(kafka::start_fresh(&libs)?).address()
+    } else {
+        kafka
+    };
+    let result = step::run(hookgate("bench").args(["--kafka", &address]).args(arguments));
+    drop(node);
+    result
+}
+
+/// Takes an option with its value out of arguments that are meant for another program.
+fn take_option(arguments: &mut Vec<String>, name: &str) -> Result<Option<String>> {
+    let Some(index) = arguments.iter().position(|argument| argument == name) else { return Ok(None) };
+    if index + 1 == arguments.len() {
+        bail!("{name} needs a value");
+    }
+    Ok(arguments.drain(index..index + 2).nth(1))
+}
+
+fn hookgate(verb: &str) -> Command {
+    step::cargo(["run", "--quiet", "--bin", "hookgate", "--", verb])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_hookgate_go_through() {
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&["xtask", "demo", "--for", "20s"], &["--for", "20s"]),
+            (&["xtask", "bench", "--json", "--kafka", "real", "-n", "3"], &["--json", "--kafka", "real", "-n", "3"]),
+            (&["xtask", "bench"], &[]),
+        ];
+        for (line, expected) in cases {
+            match Arguments::try_parse_from(line).unwrap().verb {
+                Verb::Demo { arguments } | Verb::Bench { arguments } => assert_eq!(arguments, expected),
+                _ => panic!("{line:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_is_taken_with_its_value() {
+        let taken = |line: &str| {
+            let mut arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            take_option(&mut arguments, "--kafka").map(|value| (value.unwrap_or_default(), arguments.join(" "))).ok()
+        };
+        assert_eq!(taken("--json --kafka real -n 3"), Some(("real".to_owned(), "--json -n 3".to_owned())));
+        assert_eq!(taken("--json"), Some((String::new(), "--json".to_owned())));
+        assert_eq!(taken("--kafka"), None);
     }
 }

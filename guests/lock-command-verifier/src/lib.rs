@@ -48,8 +48,15 @@ impl Guest for LockCommandVerifier {
         if !(16..=64).contains(&digits) || !digits.is_multiple_of(2) {
             return Err(format!("the setting `signature_digits` = {digits}: give an even number from 16 to 64"));
         }
-        let key = settings::get_or("key", "lock-hmac".to_owned())?;
-        Ok(LockCommandVerifier { key, max_age_s, signature_bytes: digits / 2 })
+        let guest = LockCommandVerifier { key: settings::get_or("key", "lock-hmac".to_owned())?, max_age_s, signature_bytes: digits / 2 };
+        // Tries the key, so that a wrong name is found when the guest is deployed, not when the first command comes.
+        match crypto::hmac_verify(&guest.key, Hash::Sha256, b"", &vec![0; guest.signature_bytes]) {
+            Ok(_) => Ok(guest),
+            Err(crypto::Error::NoSuchKey) => {
+                Err(format!("the setting `key` = \"{}\": there is no such key in this guest's `keys`", guest.key))
+            }
+            Err(crypto::Error::Malformed(why)) => Err(format!("the setting `key` = \"{}\": {why}", guest.key)),
+        }
     }
 }
 

@@ -208,8 +208,7 @@ fn what_it_cannot_judge_is_a_fault() {
     assert!(matches!(judge(TOPIC), Err(Fault::Retry(_))));
     testing::fail_state(None);
     assert!(judge(TOPIC).is_ok());
-    testing::set("key", "no-such-key");
-    let without_key = LockCommandVerifier::start().expect("the name of a key is not checked here");
+    let without_key = LockCommandVerifier { key: "gone".into(), ..guest };
     let verdict = without_key.handle(&testing::context(), &testing::client("a"), testing::message(TOPIC, signed("n2", 1_574_744_434, "")));
     assert!(matches!(verdict, Err(Fault::Internal(_))));
 }
@@ -224,7 +223,9 @@ fn settings_are_checked_when_it_starts() {
         ("max_age_s", "0"),
         ("max_age_s", "-1"),
         ("max_age_s", "86401"),
+        ("key", "no-such-key"),
     ] {
+        testing::set("key", "lock-hmac");
         testing::set("signature_digits", 16);
         testing::set("max_age_s", 30);
         let problem = started(&[(name, value)]).err().unwrap_or_default();

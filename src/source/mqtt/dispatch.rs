@@ -25,11 +25,7 @@ use rumqttd::{
 };
 use tokio::sync::Semaphore;
 
-use super::{
-    aftermath::Aftermath,
-    mailbox::Rejected,
-    subscriptions::Receiver,
-};
+use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receiver};
 use crate::{
     event::{DropReason, Message},
     metrics::Metrics,

@@ -68,13 +68,7 @@ impl Mailbox {
             client_id: client.client_id.clone(),
             max_messages: limits.max_queued_messages,
             max_bytes: limits.max_queued_bytes,
-            inner: Mutex::new(Inner {
-                client: Arc::clone(client),
-                parcels: VecDeque::new(),
-                bytes: 0,
-                verdicts: Vec::new(),
-                open: true,
-            }),
+            inner: Mutex::new(Inner { client: Arc::clone(client), parcels: VecDeque::new(), bytes: 0, verdicts: Vec::new(), open: true }),
             wake: Notify::new(),
         })
     }

@@ -25,6 +25,8 @@ mod packet;
 mod publish;
 mod reason;
 mod retained;
+#[cfg(test)]
+mod samples;
 mod session;
 mod sessions;
 mod subscriptions;
@@ -121,8 +123,7 @@ impl Broker {
         let metrics = Arc::clone(pipeline.metrics());
         let (aftermath, pending) = Aftermath::new(Arc::clone(&metrics));
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let bus =
-            Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath).map_err(|error| BrokerError::Bus(Box::new(error)))?;
+        let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath).map_err(|error| BrokerError::Bus(Box::new(error)))?;
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,

@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Shared,
-    aftermath::count_drop,
-    dispatch::Routed,
-    retained::Kept,
-    session::Verdict,
-};
+use super::{Shared, aftermath::count_drop, dispatch::Routed, retained::Kept, session::Verdict};
 use crate::{
     event::{Client, DropReason, Message, Receipt, Text},
     pipeline::Decision,

@@ -11,7 +11,6 @@ macro_rules! codes {
 
 codes! {
     SUCCESS = 0x00;
-    DISCONNECT_WITH_WILL = 0x04;
     NO_MATCHING_SUBSCRIBERS = 0x10;
     NO_SUBSCRIPTION_EXISTED = 0x11;
     UNSPECIFIED = 0x80;

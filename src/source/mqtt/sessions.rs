@@ -129,13 +129,7 @@ impl Sessions {
     ///
     /// # Errors
     /// An eviction is under way: the session goes to the successor instead.
-    pub(super) fn park(
-        &self,
-        tenancy: &Tenancy,
-        session: Box<Session>,
-        will: Option<Will>,
-        now: Instant,
-    ) -> Result<(), Box<Session>> {
+    pub(super) fn park(&self, tenancy: &Tenancy, session: Box<Session>, will: Option<Will>, now: Instant) -> Result<(), Box<Session>> {
         let client_id = session.mailbox().client_id().clone();
         let expiry_s = session.expiry_s();
         let after = |seconds: u32| now + Duration::from_secs(u64::from(seconds));

@@ -35,7 +35,11 @@ use crate::{
 pub(super) enum Work {
     /// Wait until the connection before this one has raised its last event.
     After(oneshot::Receiver<()>),
-    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    Publish {
+        message: Box<Message>,
+        number: Option<u64>,
+        receipt: Receipt,
+    },
     Observe(Detail),
 }
 

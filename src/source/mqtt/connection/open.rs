@@ -132,10 +132,8 @@ impl Connection {
     /// Takes in what there is: verdicts, settlements, packets, deliveries.
     fn step(&mut self, draining: bool) -> Result<Option<End>, Fault> {
         let now_ms = now_ms();
-        let wanted = Wanted {
-            delivered: self.shared.pipeline.wants(Hook::MessageDelivered),
-            acked: self.shared.pipeline.wants(Hook::MessageAcked),
-        };
+        let wanted =
+            Wanted { delivered: self.shared.pipeline.wants(Hook::MessageDelivered), acked: self.shared.pipeline.wants(Hook::MessageAcked) };
         let verdicts = self.lane.verdicts();
         if let Some(session) = &mut self.session {
             for (number, verdict) in verdicts {

@@ -63,10 +63,10 @@ impl Terms {
         let asked = connect.keep_alive_s;
         let shorten = five && limits.max_keep_alive_s > 0 && (asked == 0 || asked > limits.max_keep_alive_s);
         let keep_alive_s = if shorten { limits.max_keep_alive_s } else { asked };
-        let will = connect.will.as_ref().map(|will| LastWill {
-            message: will_message(will, &client_id, username.as_ref()),
-            delay_s: will.delay_s,
-        });
+        let will = connect
+            .will
+            .as_ref()
+            .map(|will| LastWill { message: will_message(will, &client_id, username.as_ref()), delay_s: will.delay_s });
         let answer = ConnAck {
             session_expiry_s: (session_expiry_s != connect.session_expiry_s).then_some(session_expiry_s),
             receive_maximum: limits.receive_maximum,

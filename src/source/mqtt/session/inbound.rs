@@ -132,8 +132,7 @@ impl Inbound {
         self.received.insert(id, Received { counted: true, ..known });
         match known.pending {
             None => {
-                let progress =
-                    Progress { verdict: Some(Verdict::Accepted { matched: true }), outcome: Some(Outcome::Stored) };
+                let progress = Progress { verdict: Some(Verdict::Accepted { matched: true }), outcome: Some(Outcome::Stored) };
                 self.push(id, QoS::ExactlyOnce, progress);
             }
             Some(number) => {

@@ -41,11 +41,6 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.held.len()
-    }
-
     /// Their texts.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &Text> {
         self.held.keys()

@@ -1,0 +1,139 @@
+//! What one question to a guest costs: the crossing alone, and the flagship's work.
+//!
+//! `cargo xtask guests`, then `cargo bench --bench hook_call --profile dev`.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use hookgate::{
+    config::Config,
+    event::{Client, Delivery, Detail, Event, Header, Message, Properties, QoS},
+    guest::{Engine, Guest, State},
+    metrics::Metrics,
+};
+use ring::hmac;
+use tokio::runtime::Runtime;
+
+const TIME_MS: u64 = 1_700_000_001_000;
+const SECRET: &str = "secret";
+
+fn load(runtime: &Runtime, name: &str) -> Arc<Guest> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/target/wasm32-wasip2/release").join(name).with_extension("wasm");
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run cargo xtask guests", path.display()));
+    let text = format!(
+        "listener = [{{ bind = \"127.0.0.1:0\" }}]\nkafka = {{ bootstrap_servers = \"embedded\" }}\nkey = [{{ name = \"lock-hmac\", text = \"{SECRET}\" }}]\n\
+         guest = [{{ name = \"{name}\", path = \"x\", grants = [\"settings\", \"crypto\", \"state\"], keys = [\"lock-hmac\"], limits = {{ state_keys = 100000000, state_bytes = 10000000000 }} }}]"
+    );
+    let (config, problems) = Config::parse(Path::new("bench.toml"), &text);
+    assert_eq!(problems, []);
+    let (engine, metrics) = (Engine::new().unwrap(), Metrics::new());
+    let loading = Guest::load(&engine, config.guests.first().unwrap(), &config.keys, bytes.into(), State::new(), &metrics);
+    runtime.block_on(loading).unwrap()
+}
+
+fn client() -> Client {
+    Client {
+        client_id: "10083618796833171".into(),
+        username: Some("acme-lock".into()),
+        peer: "192.0.2.7:51234".parse().unwrap(),
+        protocol_version: 5,
+        certificate_name: None,
+        connected_at_ms: TIME_MS,
+    }
+}
+
+fn message(payload: impl Into<bytes::Bytes>, properties: Option<Properties>) -> Message {
+    Message {
+        publisher: "10083618796833171".into(),
+        publisher_username: Some("acme-lock".into()),
+        topic: "devices/10083618796833171/command".into(),
+        payload: payload.into(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_at_ms: TIME_MS,
+        properties: properties.map(Box::new),
+        annotations: vec![],
+    }
+}
+
+/// The flagship's command, with a nonce of its own.
+fn command(key: &hmac::Key, nonce: u64) -> String {
+    let signed = format!("action=unlock&nonce_str={nonce}&process_id=7802441525528958&ts=1700000000");
+    let tag = hmac::sign(key, signed.as_bytes());
+    let sign: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{{\"process_id\":\"7802441525528958\",\"action\":\"unlock\",\"nonce_str\":\"{nonce}\",\"ts\":1700000000,\"sign\":\"{sign}\"}}")
+}
+
+/// Asks about each of `messages` in turn, on a task of a runtime with workers, as connections do.
+fn time(runtime: &Runtime, guest: &Arc<Guest>, messages: Vec<Message>) -> Duration {
+    let guest = Arc::clone(guest);
+    let asking = runtime.spawn(async move {
+        let client = client();
+        let began = Instant::now();
+        for (message, id) in messages.iter().zip(0..) {
+            guest.publish(id, TIME_MS, "node-1", &client, message).await.unwrap();
+        }
+        began.elapsed()
+    });
+    runtime.block_on(asking).unwrap()
+}
+
+fn hook_call(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let identity = load(&runtime, "identity");
+    let header = |name: &str| Header { name: name.to_owned().into(), value: "value".into() };
+    let properties = Properties {
+        content_type: Some("application/json".into()),
+        response_topic: Some("answers/1".into()),
+        user_properties: vec![header("one"), header("two")],
+        ..Properties::default()
+    };
+    for (name, payload_bytes, properties) in
+        [("188 bytes", 188, None), ("1 KiB", 1 << 10, None), ("64 KiB", 64 << 10, None), ("188 bytes, properties", 188, Some(properties))]
+    {
+        criterion.bench_function(&format!("publish, identity, {name}"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                time(&runtime, &identity, vec![message(vec![b'x'; payload_bytes], properties.clone()); rounds as usize])
+            });
+        });
+    }
+    criterion.bench_function("message.acked, identity, 188 bytes", |bencher| {
+        let delivery = Delivery { message: Arc::new(message(vec![b'x'; 188], None)), qos: QoS::AtLeastOnce };
+        let event = Event { id: 1, time_ms: TIME_MS, client: Arc::new(client()), detail: Detail::MessageAcked(delivery) };
+        bencher.iter_custom(|rounds| {
+            let (guest, event) = (Arc::clone(&identity), event.clone());
+            let asking = runtime.spawn(async move {
+                let began = Instant::now();
+                for _ in 0..rounds {
+                    guest.observe("node-1", &event).await.unwrap();
+                }
+                began.elapsed()
+            });
+            runtime.block_on(asking).unwrap()
+        });
+    });
+    let verifier = load(&runtime, "lock_command_verifier");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let mut nonce = 0;
+    criterion.bench_function("publish, lock-command-verifier", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let messages = (0..rounds).map(|_| {
+                nonce += 1;
+                message(command(&key, nonce), None)
+            });
+            time(&runtime, &verifier, messages.collect())
+        });
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1)).sample_size(20);
+    targets = hook_call
+}
+criterion_main!(benches);

@@ -1,0 +1,61 @@
+//! The first bytes of a connection: which protocol CONNECT asks for, before the codec crate looks at it.
+
+use crate::source::mqtt::{
+    packet::Protocol,
+    reason::{self, Fault},
+};
+
+/// The beginning of CONNECT, up to its flags.
+pub(super) struct Opening {
+    pub(super) protocol: Protocol,
+    pub(super) clean_start: bool,
+}
+
+impl Opening {
+    /// Reads it when it is there; sets MQTT 5's clean start bit in `buffer`, for the crate.
+    pub(super) fn read(buffer: &mut [u8]) -> Result<Option<Self>, Fault> {
+        let malformed = |text: &'static str| Fault::new(reason::MALFORMED_PACKET, "malformed-packet", text);
+        let Some(first) = buffer.first() else { return Ok(None) };
+        if *first != 0x10 {
+            return Err(Fault::protocol("the first packet must be CONNECT"));
+        }
+        let length_bytes = buffer.iter().skip(1).take(4).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+        if length_bytes > 4 {
+            return Err(malformed("the remaining length has more than four bytes"));
+        }
+        let Some(rest) = buffer.get_mut(1 + length_bytes..) else { return Ok(None) };
+        let Some((name, level, flags)) = split(rest)? else { return Ok(None) };
+        let protocol = match (name, level) {
+            (b"MQTT", 4) => Protocol::V311,
+            (b"MQTT", 5) => Protocol::V5,
+            (b"MQIsdp", 3) => Protocol::V31,
+            (_, level) => {
+                let text = format!("protocol level {level} is not supported");
+                return Err(Fault::new(reason::UNSUPPORTED_PROTOCOL_VERSION, "unsupported-version", text));
+            }
+        };
+        if *flags & 0x04 == 0 && *flags & 0x38 != 0 {
+            return Err(malformed("will QoS or will retain without a will")); // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+        }
+        let clean_start = *flags & 0x02 != 0;
+        if protocol == Protocol::V5 {
+            *flags |= 0x02;
+        }
+        Ok(Some(Opening { protocol, clean_start }))
+    }
+}
+
+/// Name, level and flags, when they are there.
+fn split(rest: &mut [u8]) -> Result<Option<(&[u8], u8, &mut u8)>, Fault> {
+    let known = [&b"\x00\x04MQTT"[..], b"\x00\x06MQIsdp"].into_iter().find(|name| {
+        let seen = rest.len().min(name.len());
+        rest.get(..seen) == name.get(..seen)
+    });
+    let Some(known) = known else {
+        return Err(Fault::protocol("the protocol name is neither MQTT nor MQIsdp"));
+    };
+    Ok(match rest.get_mut(known.len()..) {
+        Some([level, flags, ..]) => Some((known.get(2..).unwrap_or_default(), *level, flags)),
+        _ => None,
+    })
+}

@@ -1,0 +1,103 @@
+//! Deliveries to the client: sent as the window allows, sent again after it came back, acknowledged or refused.
+
+use std::sync::Arc;
+
+use super::{
+    Output, Session, Wanted, dropped,
+    outbound::{Again, PubRec},
+};
+use crate::{
+    event::{Delivery, Detail, DropReason, QoS, Text},
+    source::mqtt::{
+        forward,
+        mailbox::Parcel,
+        packet::{Ack, Forward, Outgoing},
+        reason::{self, Fault},
+    },
+};
+
+/// Deliveries taken from the mailbox at a time.
+const DELIVERY_BATCH: usize = 64;
+
+impl Session {
+    /// A delivery was acknowledged or refused by the client.
+    pub(super) fn received(&self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
+        let Some(Parcel { message, qos, .. }) = parcel else { return };
+        if ack.code >= reason::FIRST_ERROR {
+            let said = ack.text.as_deref().unwrap_or_default();
+            out.push(dropped(message, DropReason::Refused, format!("reason code {:#04x} {said}", ack.code).trim_end().into()));
+        } else if wanted.acked {
+            out.push(Output::Observe(Detail::MessageAcked(Delivery { message, qos })));
+        }
+    }
+
+    /// Takes a PUBREC.
+    pub(super) fn pubrec(&mut self, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
+        let positive = ack.code < reason::FIRST_ERROR;
+        let code = match self.outbound.pubrec(ack.id, positive)? {
+            PubRec::Known(parcel) => {
+                self.received(parcel, ack, wanted, out);
+                reason::SUCCESS
+            }
+            PubRec::Unknown => reason::PACKET_IDENTIFIER_NOT_FOUND,
+        };
+        if positive {
+            out.push(Output::Send(Outgoing::PubRel(Ack::new(ack.id, code))));
+        }
+        Ok(())
+    }
+
+    /// Sends what must go again, then what waits.
+    pub(super) fn deliver(&mut self, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
+        while let Some(again) = self.outbound.next_again() {
+            out.push(Output::Send(match again {
+                Again::Publish(id, parcel) => Outgoing::Publish(forward_of(parcel, id, true, now_ms)),
+                Again::Release(id) => Outgoing::PubRel(Ack::new(id, reason::SUCCESS)),
+            }));
+        }
+        let room = self.outbound.room().min(DELIVERY_BATCH);
+        if !self.mail || room == 0 {
+            return;
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        self.mail = self.mailbox.take(room, &mut taken);
+        for parcel in taken.drain(..) {
+            self.send(parcel, now_ms, wanted, out);
+        }
+        self.taken = taken;
+    }
+
+    /// Whether another [`Session::advance`] would deliver more at once.
+    pub(in crate::source::mqtt) fn can_deliver(&self) -> bool {
+        self.mail && self.outbound.room() > 0
+    }
+
+    fn send(&mut self, parcel: Parcel, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
+        let five = self.link.protocol.is_5();
+        let forward = forward_of(parcel.clone(), 0, false, now_ms);
+        if forward.expiry_s == Some(0) {
+            out.push(dropped(parcel.message, DropReason::Expired, Text::new()));
+            return;
+        }
+        if !forward::fits(&forward, five) || (five && forward::size(&forward, five) > self.link.max_packet_bytes) {
+            let text = format!("the client takes packets of {} bytes", self.link.max_packet_bytes);
+            out.push(dropped(parcel.message, DropReason::TooLarge, text.into()));
+            return;
+        }
+        let delivered =
+            wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
+        let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };
+        out.push(Output::Send(Outgoing::Publish(Forward { id, ..forward })));
+        out.extend(delivered.map(Output::Observe));
+    }
+}
+
+/// One transmission; an expiry of 0 means that the message has outlived its interval.
+fn forward_of(parcel: Parcel, id: u16, dup: bool, now_ms: u64) -> Forward {
+    let expiry_s = parcel.message.properties.as_ref().and_then(|properties| properties.expiry_s).map(|expiry_s| {
+        let waited_s = now_ms.saturating_sub(parcel.message.received_at_ms) / 1000;
+        expiry_s.saturating_sub(u32::try_from(waited_s).unwrap_or(u32::MAX))
+    });
+    let Parcel { message, qos, retain, subscription_ids } = parcel;
+    Forward { message, id, dup, qos, retain, expiry_s, subscription_ids }
+}

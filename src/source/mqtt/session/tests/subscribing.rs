@@ -1,0 +1,47 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use super::*;
+use crate::source::mqtt::{
+    packet::{RetainHandling, Subscribe, SubscribeOptions, Unsubscribe},
+    samples::options,
+};
+
+fn subscribe(filters: &[&str]) -> Incoming {
+    let filters = filters.iter().map(|filter| ((*filter).into(), options(QoS::AtLeastOnce))).collect();
+    Incoming::Subscribe(Subscribe { id: 9, subscription_id: None, filters })
+}
+
+#[test]
+fn each_filter_has_its_answer() {
+    let mut desk = Desk::with(connect(Protocol::V5), Mqtt { max_subscriptions: 3, ..Mqtt::default() });
+    let deep = "a/".repeat(200);
+    let answer = desk.give(subscribe(&["a/+", "a/#/b", "$share/g/a", "a/+", "b", "$SYS/#", "c", &deep]));
+    assert_eq!(answer.last().unwrap(), "SUBACK 9 [01, 8f, 9e, 01, 01, 01, 97, 97]");
+    let effects: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
+    assert_eq!(effects, ["enter a/+ retained=true", "enter a/+ retained=true", "enter b retained=true", "enter $SYS/# retained=true"]);
+    assert_eq!(answer.iter().filter(|text| text.starts_with("session.subscribed")).count(), 4);
+    let gone = desk.give(Incoming::Unsubscribe(Unsubscribe { id: 4, filters: vec!["a/+".into(), "x".into()] }));
+    assert_eq!(gone, ["session.unsubscribed a/+", "leave a/+", "UNSUBACK 4 [00, 11]"]);
+}
+
+#[test]
+fn retained_messages_as_the_handling_says() {
+    let handled = |desk: &mut Desk, retain_handling| {
+        let options = SubscribeOptions { retain_handling, ..options(QoS::AtMostOnce) };
+        let packet = Subscribe { id: 1, subscription_id: None, filters: vec![("a".into(), options)] };
+        desk.give(Incoming::Subscribe(packet)).contains(&"enter a retained=true".to_owned())
+    };
+    let mut desk = Desk::new(Protocol::V5);
+    assert!(!handled(&mut desk, RetainHandling::Never));
+    assert!(!handled(&mut desk, RetainHandling::WhenNew), "it is not new any more");
+    assert!(handled(&mut desk, RetainHandling::Always));
+    assert!(handled(&mut Desk::new(Protocol::V5), RetainHandling::WhenNew));
+}
+
+#[test]
+fn invalid_filters_end_a_3_1_1_connection() {
+    for filter in ["a/#/b", "a+", "", "a\0"] {
+        let code = Desk::new(Protocol::V311).take(subscribe(&[filter])).map_err(|fault| fault.code);
+        assert_eq!(code, Err(reason::TOPIC_FILTER_INVALID), "{filter:?}");
+    }
+}
