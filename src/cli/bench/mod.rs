@@ -19,6 +19,7 @@ mod verify;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
 use super::Exit;
@@ -77,8 +78,19 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Exit> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        end = measure(&args) => end,
+        // Only an orderly end takes the measured process along.
+        _ = terminate.recv() => Err(Exit::Failed(anyhow::anyhow!("interrupted"))),
+        _ = interrupt.recv() => Err(Exit::Failed(anyhow::anyhow!("interrupted"))),
+    }
+}
+
+async fn measure(args: &Args) -> Result<(), Exit> {
     let kafka = args.kafka.as_deref().filter(|servers| !servers.is_empty() && *servers != "embedded");
-    let machine = Machine::describe(if kafka.is_some() { "a broker of its own" } else { "embedded, librdkafka's mock cluster" }.to_owned());
+    let machine = Machine::describe(if kafka.is_some() { "outside the process" } else { "embedded, librdkafka's mock cluster" }.to_owned());
     println!("{}", machine.in_words());
     println!("{}\n", args.in_words());
     let mut measured = Vec::new();
@@ -149,14 +161,14 @@ impl Args {
             { "name": "payload", "value": self.payload, "unit": "bytes" },
             { "name": "QoS", "value": self.qos, "unit": "" },
             { "name": "in flight per publisher", "value": self.in_flight, "unit": "messages" },
-            { "name": "rate asked for, 0 as fast as it goes", "value": self.rate.unwrap_or(0), "unit": "messages/s" },
             { "name": "Kafka acknowledgements", "value": "all", "unit": "" },
         ])
     }
 
     fn in_words(&self) -> String {
         let rate = match self.rate {
-            None | Some(0) => "as fast as it goes".to_owned(),
+            None => format!("as fast as it goes (swaps: {SWAPS_RATE} msg/s)"),
+            Some(0) => "as fast as it goes".to_owned(),
             Some(rate) => format!("{rate} msg/s"),
         };
         let version = if self.protocol == Protocol::V5 { "5" } else { "3.1.1" };

@@ -86,6 +86,7 @@ impl Run<'_> {
             memory_bytes,
             peak_memory_bytes,
             swaps,
+            rate: self.shape.rate,
             verified: load.stored.load(Ordering::Relaxed),
             broken: ledger.broken_promises(&published),
         })
