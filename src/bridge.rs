@@ -189,7 +189,8 @@ impl Bridge {
 /// Connecting waits for Kafka's first answer, which must not hold up a thread of the runtime.
 async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, StartError> {
     let (kafka, topics, metrics) = (config.kafka.clone(), topics(config), Arc::clone(metrics));
-    let connected = tokio::task::spawn_blocking(move || Producer::connect(&kafka, &topics, metrics)).await.context("starting the Kafka producer")?;
+    let connected =
+        tokio::task::spawn_blocking(move || Producer::connect(&kafka, &topics, metrics)).await.context("starting the Kafka producer")?;
     connected.map_err(|error| match error.problem() {
         Some(problem) => StartError::Problems(vec![problem]),
         None => StartError::Failed(error.into()),
@@ -203,7 +204,8 @@ fn plan(config: &Config, guests: &Guests) -> anyhow::Result<Plan> {
 /// The Kafka topics that a configuration can write to.
 fn topics(config: &Config) -> Vec<Text> {
     let mut topics: Vec<Text> = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
-    let dead_letters = config.routes.iter().any(|route| route.on_failure == crate::config::OnFailure::DeadLetter && !route.guests.is_empty());
+    let dead_letters =
+        config.routes.iter().any(|route| route.on_failure == crate::config::OnFailure::DeadLetter && !route.guests.is_empty());
     if dead_letters {
         topics.push(config.kafka.dead_letter_topic.as_str().into());
     }
@@ -227,13 +229,10 @@ fn same_file(path: &Path, file: &Path) -> bool {
 /// What cannot change while the process runs.
 fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let place = &new.kafka.place.place;
-    let tables = [
-        ("[node]", old.node != new.node),
-        ("[[listener]]", old.listeners != new.listeners),
-        ("[kafka]", old.kafka != new.kafka),
-    ];
+    let tables = [("[node]", old.node != new.node), ("[[listener]]", old.listeners != new.listeners), ("[kafka]", old.kafka != new.kafka)];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
-    let problem = |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
+    let problem =
+        |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
     changed.map(problem).collect()
 }
 

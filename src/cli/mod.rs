@@ -22,7 +22,12 @@ const EXIT_USAGE: u8 = 64;
 /// Devices publish over MQTT; at each hook of their life the guests named in `hookgate.toml` decide, rewrite and enrich; what they let
 /// through is produced to Kafka; and only when Kafka has it is the device told so.
 #[derive(Debug, Parser)]
-#[command(name = "hookgate", version, max_term_width = 120, after_help = "Exit codes: 0 fine, 64 bad usage or configuration, 1 anything else.")]
+#[command(
+    name = "hookgate",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 fine, 64 bad usage or configuration, 1 anything else."
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -14,11 +14,7 @@ mod reader;
 mod route;
 mod template;
 
-use std::{
-    cell::RefCell,
-    path::Path,
-    sync::Arc,
-};
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 use self::reader::{Reader, Table};
 pub use self::{

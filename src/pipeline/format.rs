@@ -183,7 +183,9 @@ impl<'a> MessageFields<'a> {
             expiry_s: properties.and_then(|properties| properties.expiry_s),
             content_type: properties.and_then(|properties| properties.content_type.as_deref()),
             response_topic: properties.and_then(|properties| properties.response_topic.as_deref()),
-            correlation_data: properties.and_then(|properties| properties.correlation_data.as_ref()).map(|data| BASE64_STANDARD.encode(data)),
+            correlation_data: properties
+                .and_then(|properties| properties.correlation_data.as_ref())
+                .map(|data| BASE64_STANDARD.encode(data)),
             user_properties: pairs(properties.map_or(&[], |properties| &properties.user_properties)),
         }
     }
@@ -261,8 +263,7 @@ mod tests {
 
     #[test]
     fn the_shapes_of_the_emqx_bridge() {
-        let subscription =
-            || Subscription { filter: "a/#".into(), qos: QoS::ExactlyOnce, no_local: false, retain_as_published: false };
+        let subscription = || Subscription { filter: "a/#".into(), qos: QoS::ExactlyOnce, no_local: false, retain_as_published: false };
         let connection = Connection { clean_start: true, keep_alive_s: 60, session_expiry_s: 0, user_properties: Vec::new() };
         let delivery = || Delivery { message: message(), qos: QoS::AtLeastOnce };
         let dropping = Dropping { message: message(), reason: DropReason::Denied, explanation: "replayed".into() };
@@ -281,10 +282,7 @@ mod tests {
                 r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000,"from":"app-1","reason":"denied","explanation":"replayed"}"#,
             ),
             (Detail::ClientConnected(connection), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
-            (
-                Detail::ClientDisconnected(closing),
-                r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#,
-            ),
+            (Detail::ClientDisconnected(closing), r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#),
             (Detail::SessionSubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
             (Detail::SessionUnsubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
         ] {

@@ -16,8 +16,8 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 
-pub use self::plan::Plan;
 use self::chain::{Judgement, Shape};
+pub use self::plan::Plan;
 use crate::{
     config::Ack,
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
@@ -152,7 +152,8 @@ impl Pipeline {
     }
 
     fn event(&self, client: &Arc<Client>, detail: Detail) -> Event {
-        let time_ms = detail.message().filter(|_| detail.hook() == Hook::MessagePublish).map_or_else(now_ms, |message| message.received_at_ms);
+        let time_ms =
+            detail.message().filter(|_| detail.hook() == Hook::MessagePublish).map_or_else(now_ms, |message| message.received_at_ms);
         Event { id: self.next_id.fetch_add(1, Ordering::Relaxed), time_ms, client: Arc::clone(client), detail }
     }
 

@@ -74,7 +74,8 @@ async fn gate() -> Gate {
 async fn a_state_report_becomes_the_record_of_the_emqx_bridge() {
     let gate = gate().await;
     let mut lock = Device::connect(gate.address(), LOCK).await;
-    let state = r#"{"process_id":"7802441525528958","action":"unlock","battery":8.4,"lock_state":1,"version":1.1,"client_id":"10083618796833171"}"#;
+    let state =
+        r#"{"process_id":"7802441525528958","action":"unlock","battery":8.4,"lock_state":1,"version":1.1,"client_id":"10083618796833171"}"#;
     let topic = format!("devices/{LOCK}/state");
     assert_eq!(lock.publish(&topic, state).await.reason, PubAckReason::NoMatchingSubscribers);
     let [record] = &records(&gate.kafka(), &["message_state"], 1).await[..] else { panic!("one record") };

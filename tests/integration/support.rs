@@ -252,12 +252,8 @@ pub struct Process {
 impl Process {
     /// Starts `hookgate` with `arguments`; its log is read line by line.
     pub fn start(arguments: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hookgate"))
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_hookgate")).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (line_in, lines) = mpsc::channel();
         thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(line_in.send(line))));

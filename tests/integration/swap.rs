@@ -76,7 +76,8 @@ async fn a_changed_configuration_is_taken_as_a_whole_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn swaps_under_load_lose_nothing_and_reorder_nothing() {
     const MESSAGES: usize = 2_000;
-    let tables = smart_lock::tables().replace("topic = \"message_state\"\nformat = \"emqx-bridge\"", "topic = \"message_state\"\nformat = \"raw\"");
+    let tables =
+        smart_lock::tables().replace("topic = \"message_state\"\nformat = \"emqx-bridge\"", "topic = \"message_state\"\nformat = \"raw\"");
     let gate = Gate::start(&tables, &["lock_command_verifier", "low_battery"]).await;
     let mut lock = Device::connect(gate.address(), "1").await;
     let path = gate.folder.path().join("low_battery.wasm");

@@ -109,7 +109,10 @@ fn set_up(guests: &Path, folder: &Path) -> Result<PathBuf, Exit> {
     for guest in GUESTS {
         let from = guests.join(guest);
         if let Err(error) = fs::copy(&from, folder.join(guest)) {
-            return Err(Exit::Usage(format!("{}: {error}\n    help: build the guests with `cargo xtask guests`, or name their folder with --guests", from.display())));
+            return Err(Exit::Usage(format!(
+                "{}: {error}\n    help: build the guests with `cargo xtask guests`, or name their folder with --guests",
+                from.display()
+            )));
         }
     }
     let text = EXAMPLE.replace(EXAMPLE_GUESTS, "").replace(EXAMPLE_BIND, "127.0.0.1:0");

@@ -7,10 +7,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 
 use super::{Shared, publish::publish};
-use crate::{
-    event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text},
-    metrics::Metrics,
-};
+use crate::event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text};
 
 /// Entries that may wait.
 const QUEUE: usize = 1024;
@@ -27,7 +24,6 @@ enum Late {
 #[derive(Clone, Debug)]
 pub(super) struct Aftermath {
     queue: mpsc::Sender<Late>,
-    metrics: Arc<Metrics>,
 }
 
 /// The task's end of the queue, until the broker is complete.
@@ -36,14 +32,14 @@ pub(super) struct Pending(mpsc::Receiver<Late>);
 
 impl Aftermath {
     /// A queue, and its end for [`Pending::run`].
-    pub(super) fn new(metrics: Arc<Metrics>) -> (Self, Pending) {
+    pub(super) fn new() -> (Self, Pending) {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        (Aftermath { queue, metrics }, Pending(receiver))
+        (Aftermath { queue }, Pending(receiver))
     }
 
-    /// Counts a drop, logs it, and raises `message.dropped` for `client`.
-    pub(super) async fn dropped(&self, client: Arc<Client>, message: Arc<Message>, reason: DropReason, explanation: &'static str) {
-        let detail = count_drop(&self.metrics, &client, message, reason, Text::from_static(explanation));
+    /// Raises `message.dropped` for `client`; the pipeline counts and logs it.
+    pub(super) async fn dropped(&self, client: Arc<Client>, message: Arc<Message>, reason: DropReason) {
+        let detail = Detail::MessageDropped(Dropping { message, reason, explanation: Text::new() });
         self.add(Late::Observe(client, detail)).await;
     }
 
@@ -67,6 +63,18 @@ impl Aftermath {
 }
 
 impl Pending {
+    /// The reasons of the drops that wait to be raised.
+    #[cfg(test)]
+    pub(super) fn drops(&mut self) -> Vec<DropReason> {
+        let mut reasons = Vec::new();
+        while let Ok(late) = self.0.try_recv() {
+            if let Late::Observe(_, Detail::MessageDropped(dropping)) = late {
+                reasons.push(dropping.reason);
+            }
+        }
+        reasons
+    }
+
     /// Does what is added until nobody can add any more, or the broker is gone.
     pub(super) async fn run(mut self, shared: Weak<Shared>) {
         while let Some(late) = self.0.recv().await {
@@ -84,16 +92,4 @@ impl Pending {
             }
         }
     }
-}
-
-/// Counts and logs a drop; the event to raise.
-pub(super) fn count_drop(metrics: &Metrics, client: &Client, message: Arc<Message>, reason: DropReason, explanation: Text) -> Detail {
-    count(metrics, client, &message, reason, &explanation);
-    Detail::MessageDropped(Dropping { message, reason, explanation })
-}
-
-/// Counts and logs a drop whose event exists already.
-pub(super) fn count(metrics: &Metrics, client: &Client, message: &Message, reason: DropReason, explanation: &str) {
-    metrics.messages_dropped.get_or_create(&reason.name().into()).inc();
-    tracing::debug!(client_id = %client.client_id, topic = %message.topic, reason = reason.name(), explanation, "message dropped");
 }

@@ -205,7 +205,7 @@ async fn deliver(batch: Vec<Routed>, aftermath: &Aftermath) {
         for receiver in receivers {
             if let Err(rejected) = receiver.mailbox.push(receiver.parcel(&message)) {
                 let Rejected { parcel, reason, client } = *rejected;
-                aftermath.dropped(client, parcel.message, reason, "").await;
+                aftermath.dropped(client, parcel.message, reason).await;
             }
         }
     }
@@ -214,7 +214,7 @@ async fn deliver(batch: Vec<Routed>, aftermath: &Aftermath) {
 async fn report(lost: Vec<Vec<Routed>>, aftermath: &Aftermath) {
     for Routed { message, receivers } in lost.into_iter().flatten() {
         for receiver in receivers {
-            aftermath.dropped(receiver.mailbox.client(), Arc::clone(&message), DropReason::BusRestarted, "").await;
+            aftermath.dropped(receiver.mailbox.client(), Arc::clone(&message), DropReason::BusRestarted).await;
         }
     }
 }

@@ -121,7 +121,7 @@ impl Broker {
             listeners.push((name.clone(), address, socket));
         }
         let metrics = Arc::clone(pipeline.metrics());
-        let (aftermath, pending) = Aftermath::new(Arc::clone(&metrics));
+        let (aftermath, pending) = Aftermath::new();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath).map_err(|error| BrokerError::Bus(Box::new(error)))?;
         let shared = Arc::new(Shared {

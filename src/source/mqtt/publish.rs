@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Shared, aftermath::count_drop, dispatch::Routed, retained::Kept, session::Verdict};
+use super::{Shared, dispatch::Routed, retained::Kept, session::Verdict};
 use crate::{
-    event::{Client, DropReason, Message, Receipt, Text},
+    event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text},
     pipeline::Decision,
 };
 
@@ -29,8 +29,8 @@ async fn accept(shared: &Shared, client: &Arc<Client>, message: Arc<Message>) ->
         _ => None,
     };
     if let Some((reason, text)) = drop {
-        let detail = count_drop(&shared.metrics, client, Arc::clone(&message), reason, Text::from_static(text));
-        shared.pipeline.observe(client, detail).await;
+        let dropping = Dropping { message: Arc::clone(&message), reason, explanation: Text::from_static(text) };
+        shared.pipeline.observe(client, Detail::MessageDropped(dropping)).await;
     }
     (!receivers.is_empty()).then_some(Routed { message, receivers })
 }

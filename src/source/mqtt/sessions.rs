@@ -263,6 +263,6 @@ pub(super) async fn end(shared: &Shared, mut session: Box<Session>) {
         shared.metrics.subscriptions.dec();
     }
     for parcel in session.end() {
-        shared.aftermath.dropped(session.mailbox().client(), parcel.message, DropReason::SessionEnded, "").await;
+        shared.aftermath.dropped(session.mailbox().client(), parcel.message, DropReason::SessionEnded).await;
     }
 }

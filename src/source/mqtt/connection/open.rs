@@ -10,11 +10,10 @@ use tokio::{
 
 use super::{Connection, End, lane::Work};
 use crate::{
-    event::{Closing, Detail, DropReason, Text, now_ms},
+    event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
     source::mqtt::{
         Phase,
-        aftermath::{count, count_drop},
         mailbox::Parcel,
         packet::Outgoing,
         reason::{self, Fault},
@@ -173,10 +172,8 @@ impl Connection {
                     self.shared.metrics.messages_received.inc();
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
-                Output::Observe(Detail::MessageDropped(dropping)) => {
-                    count(&self.shared.metrics, &self.client, &dropping.message, dropping.reason, &dropping.explanation);
-                    self.lane.add(Work::Observe(Detail::MessageDropped(dropping)));
-                }
+                // The pipeline counts every drop, wanted or not.
+                Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
                 Output::Subscribe { filter, granted, is_new, retained } => self.subscribe(&filter, granted, is_new, retained, now_ms),
                 Output::Unsubscribe(filter) => self.unsubscribe(&filter),
@@ -225,8 +222,8 @@ impl Connection {
     }
 
     fn drop_message(&self, parcel: Parcel, reason: DropReason) {
-        let detail = count_drop(&self.shared.metrics, &self.client, parcel.message, reason, Text::new());
-        self.lane.add(Work::Observe(detail));
+        let dropping = Dropping { message: parcel.message, reason, explanation: Text::new() };
+        self.lane.add(Work::Observe(Detail::MessageDropped(dropping)));
     }
 
     /// Answers still fit into what waits to be written.
