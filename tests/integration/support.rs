@@ -18,11 +18,14 @@ use hookgate::{
     kafka::{Reader, StoredRecord},
 };
 use ring::hmac;
-use rumqttc::v5::{
-    AsyncClient, Event, MqttOptions,
-    mqttbytes::{
-        QoS,
-        v5::{Packet, PubAck, Publish},
+use rumqttc::{
+    Outgoing,
+    v5::{
+        AsyncClient, Event, MqttOptions,
+        mqttbytes::{
+            QoS,
+            v5::{Packet, PubAck, Publish},
+        },
     },
 };
 use tokio::sync::mpsc as channel;
@@ -157,6 +160,7 @@ impl Device {
                     Ok(Event::Incoming(Packet::PubAck(ack))) => drop(ack_in.send(ack)),
                     Ok(Event::Incoming(Packet::Publish(publish))) => drop(message_in.send(publish)),
                     Ok(Event::Incoming(Packet::SubAck(_) | Packet::UnsubAck(_))) => drop(subscribed_in.send(())),
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => return, // or the client would connect again
                     Ok(_) => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
