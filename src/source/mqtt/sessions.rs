@@ -72,7 +72,7 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Online(oneshot::Sender<Eviction>),
-    Parked { session: Box<Session>, will: Option<Will>, ends: Option<Instant> },
+    Parked { session: Box<Session>, will: Option<Box<Will>>, ends: Option<Instant> },
 }
 
 /// When to look at a parked session again: the tenancy's number makes two at one instant distinct.
@@ -113,7 +113,7 @@ impl Sessions {
         let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
         let before = match old.map(|slot| slot.state) {
             None => Before::Nothing,
-            Some(State::Parked { session, will, .. }) => Before::Parked(session, will),
+            Some(State::Parked { session, will, .. }) => Before::Parked(session, will.map(|will| *will)),
             Some(State::Online(evict)) => {
                 let (reply, answer) = oneshot::channel();
                 match evict.send(Eviction { clean_start, reply }) {
@@ -138,7 +138,7 @@ impl Sessions {
         {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == tenancy.number) else { return Err(session) };
-            slot.state = State::Parked { session, will, ends };
+            slot.state = State::Parked { session, will: will.map(Box::new), ends };
         }
         if let Some(due) = will_due.into_iter().chain(ends).min() {
             self.remind(due, tenancy.number, client_id);
@@ -183,7 +183,7 @@ impl Sessions {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
             let State::Parked { will, ends, .. } = &mut slot.state else { continue };
-            due.extend(will.take().map(Due::Will));
+            due.extend(will.take().map(|will| Due::Will(*will)));
             match *ends {
                 Some(ends) if ends <= now => {
                     if let Some(Slot { state: State::Parked { session, .. }, .. }) = shard.remove(&client_id) {
@@ -203,7 +203,7 @@ impl Sessions {
         for shard in &self.shards {
             for slot in shard.lock().values_mut() {
                 if let State::Parked { will, .. } = &mut slot.state {
-                    wills.extend(will.take());
+                    wills.extend(will.take().map(|will| *will));
                 }
             }
         }
