@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// A real Kafka; the embedded one when not given. A topic is created there for each scenario, and deleted when all is well.
     #[arg(long, value_name = "HOST:PORT", env = "KAFKA")]
     kafka: Option<String>,
+    /// A librdkafka property of the measured process, for example linger.ms or max.in.flight; can be repeated.
+    #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
+    kafka_properties: Vec<(String, String)>,
     /// Where the guests were built (`cargo xtask guests`).
     #[arg(long, value_name = "FOLDER", default_value = "guests/target/wasm32-wasip2/release")]
     guests: PathBuf,
@@ -125,6 +128,11 @@ async fn measure(args: &Args) -> Result<(), Exit> {
     if is_broken { Err(Exit::Failed(anyhow::anyhow!("a promise was broken"))) } else { Ok(()) }
 }
 
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is no property; write name=value"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 impl Args {
     fn run<'a>(&'a self, scenario: Scenario, kafka: Option<&'a str>, topic: &'a str) -> Run<'a> {
         let swaps = scenario == Scenario::Swaps;
@@ -145,6 +153,7 @@ impl Args {
             swaps: self.swaps as usize,
             guests: &self.guests,
             kafka,
+            kafka_properties: &self.kafka_properties,
             topic,
         }
     }
@@ -162,6 +171,7 @@ impl Args {
             { "name": "QoS", "value": self.qos, "unit": "" },
             { "name": "in flight per publisher", "value": self.in_flight, "unit": "messages" },
             { "name": "Kafka acknowledgements", "value": "all", "unit": "" },
+            { "name": "further Kafka properties", "value": self.kafka_properties, "unit": "" },
         ])
     }
 
