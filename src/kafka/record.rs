@@ -15,7 +15,8 @@ pub struct Record {
     pub value: Bytes,
     /// In order; names may repeat.
     pub headers: Vec<Header>,
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch. Kafka forgets a producer whose newest record is older than `producer.id.expiration.ms` (a day)
+    /// when it restarts, and with it which batches it has: much older times than the present cost the protection against repetitions.
     pub timestamp_ms: u64,
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use hookgate::{
     config::{Bootstrap, Kafka, Place},
-    event::{Outcome, Receipt, Refusal, Settlement, Settlements, Text},
+    event::{Outcome, Receipt, Refusal, Settlement, Settlements, Text, now_ms},
     kafka::{Producer, Record},
     metrics::Metrics,
 };
@@ -70,15 +70,20 @@ fn client(address: &str) -> ClientConfig {
 }
 
 fn connect(address: &str, topic: &str, change: impl FnOnce(&mut Kafka)) -> Producer {
+    connect_counted(address, topic, &Metrics::new(), change)
+}
+
+fn connect_counted(address: &str, topic: &str, metrics: &Arc<Metrics>, change: impl FnOnce(&mut Kafka)) -> Producer {
+    let _ = tracing_subscriber::fmt().with_test_writer().try_init(); // another test may have done it
     let place = Place { file: Arc::new(PathBuf::from("hookgate.toml")), line: 1, column: 1 };
     let mut kafka = Kafka { bootstrap: Bootstrap::Servers(address.to_owned()), ..Kafka::embedded(place) };
     change(&mut kafka);
-    tokio::task::block_in_place(|| Producer::connect(&kafka, &[Text::from(topic)], Metrics::new())).unwrap()
+    tokio::task::block_in_place(|| Producer::connect(&kafka, &[Text::from(topic)], Arc::clone(metrics))).unwrap()
 }
 
 fn record(topic: &str, key: &str, value: String) -> Record {
     let topic = Text::from(topic);
-    Record { topic, key: Some(key.to_owned().into()), value: value.into(), headers: Vec::new(), timestamp_ms: 1_700_000_000_000 }
+    Record { topic, key: Some(key.to_owned().into()), value: value.into(), headers: Vec::new(), timestamp_ms: now_ms() }
 }
 
 /// Waits until `count` receipts are settled; outcomes by number.
@@ -186,7 +191,10 @@ async fn kafka_killed_under_load_loses_nothing_and_repeats_nothing() {
     let mut kafka = kafka.unwrap();
     let topic = "outage";
     create_topic(&kafka.address(), topic, &[]).await;
-    let producer = connect(&kafka.address(), topic, |kafka| kafka.max_outstanding_records = 2_000);
+    let metrics = Metrics::new();
+    let producer = connect_counted(&kafka.address(), topic, &metrics, |kafka| kafka.max_outstanding_records = 2_000);
+    let reachable = |value: u8| metrics.render().contains(&format!("hookgate_kafka_reachable {value}\n"));
+    assert!(reachable(1));
     let settlements = Settlements::new();
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let senders: Vec<_> = (0..SENDERS)
@@ -224,6 +232,7 @@ async fn kafka_killed_under_load_loses_nothing_and_repeats_nothing() {
     settlements.take(&mut confirmed);
     assert_eq!(confirmed.len(), at_outage, "nothing is confirmed while Kafka is dead");
     assert_eq!(producer.outstanding(), 2_000, "senders wait at the bound");
+    assert!(reachable(0));
     tokio::task::block_in_place(|| kafka.start_again()).unwrap();
     under_load(4_000).await;
     stop.store(true, Ordering::Relaxed);
@@ -235,6 +244,7 @@ async fn kafka_killed_under_load_loses_nothing_and_repeats_nothing() {
     settlements.take(&mut confirmed);
     assert_eq!(confirmed.len() as u64, total);
     assert!(confirmed.iter().all(|settlement| settlement.outcome == Outcome::Stored));
+    assert!(reachable(1));
     let records = read_all(&kafka.address(), topic);
     assert_eq!(records.len() as u64, total, "what was confirmed is there once");
     assert_eq!(check_sequences(&records).len() as u64, SENDERS);
