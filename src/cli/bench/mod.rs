@@ -69,7 +69,7 @@ pub(super) struct Args {
     /// A real Kafka; the embedded one when not given. A topic is created there for each scenario, and deleted when all is well.
     #[arg(long, value_name = "HOST:PORT", env = "KAFKA")]
     kafka: Option<String>,
-    /// A librdkafka property of the measured process, for example linger.ms or max.in.flight; can be repeated.
+    /// A librdkafka property of the measured process, for example max.in.flight=2; can be repeated.
     #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
     kafka_properties: Vec<(String, String)>,
     /// Where the guests were built (`cargo xtask guests`).
