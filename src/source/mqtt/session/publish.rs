@@ -39,11 +39,11 @@ impl Session {
         };
         let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
         let denied = topic.starts_with("$SYS/");
-        let message = Box::new(self.message(publish, topic, now_ms));
+        let message = self.message(publish, topic, now_ms);
         if denied {
             self.refuse(message, number, receipt, out);
         } else {
-            out.push(Output::Publish { message, number, receipt });
+            out.push(Output::Publish { message: Box::new(message), number, receipt });
         }
         Ok(())
     }
@@ -68,13 +68,13 @@ impl Session {
     }
 
     /// Topics under `$SYS/` belong to the server.
-    fn refuse(&mut self, message: Box<Message>, number: Option<u64>, receipt: Receipt, out: &mut Vec<Output>) {
+    fn refuse(&mut self, message: Message, number: Option<u64>, receipt: Receipt, out: &mut Vec<Output>) {
         let text = Text::from_static("topics under $SYS/ belong to the server");
         if let Some(number) = number {
             self.inbound.decided(number, Verdict::Denied(Denial { reason_code: reason::NOT_AUTHORIZED, reason: text.clone() }));
         }
         receipt.settle(Outcome::Stored);
-        out.push(dropped(Arc::new(*message), DropReason::Denied, text));
+        out.push(dropped(Arc::new(message), DropReason::Denied, text));
     }
 
     /// Answers a publish whose turn it is.
