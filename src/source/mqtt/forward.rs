@@ -97,7 +97,7 @@ fn put_properties(forward: &Forward, into: &mut BytesMut) {
     }
 }
 
-/// Length-prefixed; longer data cannot come from the wire, and guests' longer texts are cut at the limit by [`fits`].
+/// With its length in front. [`fits`] has seen that no text is longer than the length can say.
 fn put_bytes(bytes: &[u8], into: &mut BytesMut) {
     into.put_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
     into.put_slice(bytes);

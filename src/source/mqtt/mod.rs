@@ -135,7 +135,7 @@ impl Broker {
             aftermath,
             phase: watch::Sender::new(Phase::Running),
         });
-        tokio::spawn(pending.run(Arc::downgrade(&shared)));
+        pending.start(&shared);
         tokio::spawn(sessions::expire(Arc::downgrade(&shared)));
         let (hold, alive) = mpsc::channel(1);
         let mut addresses = Vec::new();

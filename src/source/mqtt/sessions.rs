@@ -72,10 +72,20 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Online(oneshot::Sender<Eviction>),
-    Parked { session: Box<Session>, will: Option<Box<Will>>, ends: Option<Instant> },
+    Parked(Box<Parked>),
 }
 
-/// When to look at a parked session again: the tenancy's number makes two at one instant distinct.
+/// A session that waits for its client.
+#[derive(Debug)]
+struct Parked {
+    session: Box<Session>,
+    will: Option<Will>,
+    ends: Option<Instant>,
+    /// Its entry in the agenda.
+    look: Option<Instant>,
+}
+
+/// When to look at a parked session again: the tenancy's number makes two at one instant distinct. Its lock is taken inside a shard's.
 type Agenda = BTreeMap<(Instant, u64), Text>;
 
 /// All sessions.
@@ -111,9 +121,15 @@ impl Sessions {
         let number = self.number();
         let slot = Slot { number, state: State::Online(sender) };
         let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
+        let old_number = old.as_ref().map(|slot| slot.number);
         let before = match old.map(|slot| slot.state) {
             None => Before::Nothing,
-            Some(State::Parked { session, will, .. }) => Before::Parked(session, will.map(|will| *will)),
+            Some(State::Parked(parked)) => {
+                if let (Some(look), Some(number)) = (parked.look, old_number) {
+                    self.agenda.lock().remove(&(look, number));
+                }
+                Before::Parked(parked.session, parked.will)
+            }
             Some(State::Online(evict)) => {
                 let (reply, answer) = oneshot::channel();
                 match evict.send(Eviction { clean_start, reply }) {
@@ -135,14 +151,16 @@ impl Sessions {
         let after = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
         let ends = (expiry_s != u32::MAX).then(|| after(expiry_s));
         let will_due = will.as_ref().map(|(_, will)| after(will.delay_s.min(expiry_s)));
+        let look = will_due.into_iter().chain(ends).min();
         {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == tenancy.number) else { return Err(session) };
-            slot.state = State::Parked { session, will: will.map(Box::new), ends };
+            slot.state = State::Parked(Box::new(Parked { session, will, ends, look }));
+            if let Some(look) = look {
+                self.agenda.lock().insert((look, tenancy.number), client_id.clone());
+            }
         }
-        if let Some(due) = will_due.into_iter().chain(ends).min() {
-            self.remind(due, tenancy.number, client_id);
-        }
+        self.agenda_changed.notify_one();
         Ok(())
     }
 
@@ -161,11 +179,6 @@ impl Sessions {
         }
     }
 
-    fn remind(&self, due: Instant, number: u64, client_id: Text) {
-        self.agenda.lock().insert((due, number), client_id);
-        self.agenda_changed.notify_one();
-    }
-
     fn shard(&self, client_id: &str) -> &Mutex<HashMap<Text, Slot>> {
         let index = self.hasher.hash_one(client_id) as usize % SHARDS;
         self.shards.get(index).unwrap_or(&self.shards[0])
@@ -182,15 +195,18 @@ impl Sessions {
         for (number, client_id) in ripe {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
-            let State::Parked { will, ends, .. } = &mut slot.state else { continue };
-            due.extend(will.take().map(|will| Due::Will(*will)));
-            match *ends {
+            let State::Parked(parked) = &mut slot.state else { continue };
+            due.extend(parked.will.take().map(Due::Will));
+            match parked.ends {
                 Some(ends) if ends <= now => {
-                    if let Some(Slot { state: State::Parked { session, .. }, .. }) = shard.remove(&client_id) {
-                        due.push(Due::End(session));
+                    if let Some(Slot { state: State::Parked(parked), .. }) = shard.remove(&client_id) {
+                        due.push(Due::End(parked.session));
                     }
                 }
-                Some(ends) => self.remind(ends, number, client_id.clone()),
+                Some(ends) => {
+                    parked.look = Some(ends);
+                    self.agenda.lock().insert((ends, number), client_id.clone());
+                }
                 None => {}
             }
         }
@@ -202,8 +218,8 @@ impl Sessions {
         let mut wills = Vec::new();
         for shard in &self.shards {
             for slot in shard.lock().values_mut() {
-                if let State::Parked { will, .. } = &mut slot.state {
-                    wills.extend(will.take().map(|will| *will));
+                if let State::Parked(parked) = &mut slot.state {
+                    wills.extend(parked.will.take());
                 }
             }
         }

@@ -111,6 +111,9 @@ pub(super) fn properties(parts: &[&[u8]]) -> Vec<u8> {
     [variable(body.len()), body].concat()
 }
 
+/// Topic, payload, QoS, retain, MQTT 5 properties.
+pub(super) type WillParts = (String, Vec<u8>, u8, bool, Vec<u8>);
+
 /// CONNECT in parts.
 pub(super) struct Connect {
     pub(super) level: u8,
@@ -119,8 +122,7 @@ pub(super) struct Connect {
     pub(super) keep_alive_s: u16,
     /// Only MQTT 5.
     pub(super) properties: Vec<u8>,
-    /// Topic, payload, QoS, retain, MQTT 5 properties.
-    pub(super) will: Option<(String, Vec<u8>, u8, bool, Vec<u8>)>,
+    pub(super) will: Option<WillParts>,
 }
 
 impl Connect {

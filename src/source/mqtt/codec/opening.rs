@@ -45,11 +45,11 @@ impl Opening {
     }
 }
 
-/// Name, level and flags of a CONNECT.
-type Parts<'a> = (&'a [u8], u8, &'a mut u8);
+/// Name, level and flags.
+type Head<'a> = (&'static [u8], u8, &'a mut u8);
 
-/// The parts, when they are there.
-fn split(rest: &mut [u8]) -> Result<Option<Parts<'_>>, Fault> {
+/// What follows the fixed header, when it is there.
+fn split(rest: &mut [u8]) -> Result<Option<Head<'_>>, Fault> {
     let known = [&b"\x00\x04MQTT"[..], b"\x00\x06MQIsdp"].into_iter().find(|name| {
         let seen = rest.len().min(name.len());
         rest.get(..seen) == name.get(..seen)

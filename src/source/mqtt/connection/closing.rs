@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{Connection, End, lane::Work};
 use crate::{
@@ -36,6 +36,14 @@ impl Connection {
         if let Err(handover) = eviction.reply.send(Handover { session, done: wait }) {
             self.orphan = Some(handover.session); // the successor is gone already; nobody holds the client id
         }
+    }
+
+    /// The same after the open stage: a will that waits is due when the session ends, and void when it goes on.
+    async fn hand_over_late(&mut self, eviction: Eviction, session: Box<Session>) {
+        if let Some(will) = self.terms.will.take().filter(|_| eviction.clean_start) {
+            sessions::publish_will(&self.shared, (Arc::clone(&self.client), will)).await;
+        }
+        self.hand_over(eviction, session);
     }
 
     /// Raises the last events, finishes the lane, and parks, ends or hands over the session.
@@ -72,10 +80,10 @@ impl Connection {
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => {}
                 eviction = &mut tenancy.eviction, if self.session.is_some() => {
                     if let (Ok(eviction), Some(session)) = (eviction, self.session.take()) {
-                        self.hand_over(eviction, session);
+                        self.hand_over_late(eviction, session).await;
                     }
                 }
-                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {
+                () = stopped(&mut phase) => {
                     tracing::warn!(client_id = %self.client.client_id, left = lane.backlog(), "the process ends before this client's messages were dealt with");
                     break;
                 }
@@ -98,8 +106,8 @@ impl Connection {
 
     async fn leave_session(mut self, tenancy: Tenancy) {
         if let Some(session) = self.session.take() {
-            let will = self.terms.will.take().map(|will| (Arc::clone(&self.client), will));
             let refused = if session.expiry_s() > 0 {
+                let will = self.terms.will.clone().map(|will| (Arc::clone(&self.client), will));
                 self.shared.sessions.park(&tenancy, session, will, Instant::now()).err()
             } else {
                 match self.shared.sessions.leave(session.mailbox().client_id(), &tenancy) {
@@ -112,7 +120,7 @@ impl Connection {
             };
             if let Some(session) = refused {
                 match tenancy.eviction.await {
-                    Ok(eviction) => self.hand_over(eviction, session),
+                    Ok(eviction) => self.hand_over_late(eviction, session).await,
                     Err(_) => sessions::end(&self.shared, session).await,
                 }
             }
@@ -124,4 +132,9 @@ impl Connection {
             let _ = successor.send(()); // an error: it did not wait
         }
     }
+}
+
+/// Waits for the end of the process.
+async fn stopped(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await; // an error: the broker is gone, which is an end too
 }

@@ -28,8 +28,10 @@ const MAX_BACKLOG: usize = 256;
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
 const ANSWERS_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
-/// Room for reading, bytes.
-const READ_BYTES: usize = 16 * 1024;
+/// The least room for reading, bytes: what an idle connection costs.
+pub(super) const READ_BYTES: usize = 2 * 1024;
+/// The most, for connections that bring more than there was room for.
+const MAX_READ_BYTES: usize = 32 * 1024;
 /// How long the last packets to a client may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -95,7 +97,7 @@ impl Connection {
                 self.output.clear();
             }
             if may_read {
-                self.input.reserve(READ_BYTES);
+                self.input.reserve(self.read_bytes);
             }
             let wake = tokio::select! {
                 biased;
@@ -111,7 +113,12 @@ impl Connection {
             match wake {
                 Wake::Read(Ok(0) | Err(_)) => return lost(), // all packets before it were taken
                 Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
-                Wake::Read(Ok(_)) => self.keep_alive.heard(Instant::now()),
+                Wake::Read(Ok(bytes)) => {
+                    self.keep_alive.heard(Instant::now());
+                    if bytes >= self.read_bytes {
+                        self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
+                    }
+                }
                 Wake::Mail => self.session.iter_mut().for_each(|session| session.has_mail()),
                 Wake::Timer if self.keep_alive.expired(Instant::now()) => {
                     return self.fail(Fault::new(reason::KEEP_ALIVE_TIMEOUT, "keepalive-timeout", "nothing was heard for too long"));

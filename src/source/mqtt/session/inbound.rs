@@ -89,10 +89,12 @@ struct Carried {
 }
 
 /// A QoS 2 identifier in use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Received {
     /// Until it is stored: the number that it settles under.
     pending: Option<u64>,
+    /// It was denied while no connection could be told: what a PUBLISH that is sent again is answered.
+    denied: Option<Denial>,
     /// Whether it counts against the receive maximum of this connection.
     counted: bool,
 }
@@ -111,7 +113,7 @@ impl Inbound {
     /// A QoS 1 or 2 PUBLISH arrived; at most `maximum` may be unfinished.
     pub(super) fn publish(&mut self, id: u16, qos: QoS, maximum: usize) -> Result<Admission, Fault> {
         if qos == QoS::ExactlyOnce
-            && let Some(known) = self.received.get(&id).copied()
+            && let Some(known) = self.received.get(&id).cloned()
         {
             self.again(id, known, maximum)?;
             return Ok(Admission::Duplicate);
@@ -119,7 +121,7 @@ impl Inbound {
         self.count(maximum)?;
         let number = self.push(id, qos, Progress::default());
         if qos == QoS::ExactlyOnce {
-            self.received.insert(id, Received { pending: Some(number), counted: true });
+            self.received.insert(id, Received { pending: Some(number), denied: None, counted: true });
         }
         Ok(Admission::New(number))
     }
@@ -129,10 +131,13 @@ impl Inbound {
         if !known.counted {
             self.count(maximum)?;
         }
-        self.received.insert(id, Received { counted: true, ..known });
+        if let Some(received) = self.received.get_mut(&id) {
+            received.counted = true;
+        }
         match known.pending {
             None => {
-                let progress = Progress { verdict: Some(Verdict::Accepted { matched: true }), outcome: Some(Outcome::Stored) };
+                let verdict = known.denied.map_or(Verdict::Accepted { matched: true }, Verdict::Denied);
+                let progress = Progress { verdict: Some(verdict), outcome: Some(Outcome::Stored) };
                 self.push(id, QoS::ExactlyOnce, progress);
             }
             Some(number) => {
@@ -237,9 +242,15 @@ impl Inbound {
     fn settle_carried(&mut self, number: u64) {
         let Some(finished) = self.carried.get(&number).and_then(|carried| carried.progress.finished()) else { return };
         let Some(carried) = self.carried.remove(&number) else { return };
-        match carried.claim {
-            Some(slot) => self.note(slot, |progress| *progress = carried.progress),
-            None => self.conclude(carried.id, matches!(finished, Finished::Settled(ref verdict) if !matches!(verdict, Verdict::Denied(_)))),
+        match (carried.claim, finished) {
+            (Some(slot), _) => self.note(slot, |progress| *progress = carried.progress),
+            (None, Finished::Settled(verdict)) => {
+                if let Some(received) = self.received.get_mut(&carried.id) {
+                    received.pending = None;
+                    received.denied = if let Verdict::Denied(denial) = verdict { Some(denial) } else { None };
+                }
+            }
+            (None, Finished::Failed(_)) => self.conclude(carried.id, false),
         }
     }
 

@@ -39,11 +39,11 @@ impl Session {
         };
         let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
         let denied = topic.starts_with("$SYS/");
-        let message = Box::new(self.message(publish, topic, now_ms));
+        let message = self.message(publish, topic, now_ms);
         if denied {
-            self.refuse(*message, number, receipt, out);
+            self.refuse(message, number, receipt, out);
         } else {
-            out.push(Output::Publish { message, number, receipt });
+            out.push(Output::Publish { message: Box::new(message), number, receipt });
         }
         Ok(())
     }

@@ -84,6 +84,17 @@ fn qos_2_is_carried_over_a_lost_connection() {
 }
 
 #[test]
+fn a_denial_that_nobody_could_be_told_is_told_later_and_not_decided_again() {
+    let mut desk = Desk::new(Protocol::V5);
+    desk.publish(QOS2, 5, "a");
+    desk.session.detach();
+    desk.settle("a", Verdict::Denied(Denial { reason_code: 0x87, reason: "no".into() }), Outcome::Stored);
+    assert_eq!(desk.reconnect(connect(Protocol::V5)), [""; 0]);
+    assert_eq!(desk.publish(QOS2, 5, "a"), ["PUBREC 5 0x87 no"]);
+    assert_eq!(desk.publish(QOS2, 5, "b"), ["publish b"], "after that the identifier is free");
+}
+
+#[test]
 fn a_claim_is_answered_in_its_turn_when_the_first_publish_settles() {
     let mut desk = Desk::new(Protocol::V5);
     desk.publish(QOS2, 5, "a");
