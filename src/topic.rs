@@ -77,22 +77,18 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut topic = Some(topic);
-    for want in filter.split('/') {
-        if want == "#" {
+    // Bytes, not chars: UTF-8 has no `/` inside a character, and searching for a char costs more than short levels are long.
+    let mut levels = topic.as_bytes().split(|byte| *byte == b'/');
+    for want in filter.as_bytes().split(|byte| *byte == b'/') {
+        if want == b"#" {
             return true;
         }
-        let Some(rest) = topic else { return false };
-        let (level, next) = match rest.split_once('/') {
-            Some((level, next)) => (level, Some(next)),
-            None => (rest, None),
-        };
-        if want != "+" && want != level {
+        let Some(level) = levels.next() else { return false };
+        if want != b"+" && want != level {
             return false;
         }
-        topic = next;
     }
-    topic.is_none()
+    levels.next().is_none()
 }
 
 /// A valid topic filter.

@@ -77,7 +77,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// "did you mean `x`?", or the whole list when nothing is near.
-pub(super) fn did_you_mean<'a>(word: &str, known: &[&'a str]) -> String {
+pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "nothing is allowed here".to_owned(),

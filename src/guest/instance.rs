@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::{error::Elapsed, timeout};
 use wasmtime::{
     Store, Trap, UpdateDeadline, WasmBacktrace,
     component::{Component, InstancePre},
@@ -10,18 +11,22 @@ use wasmtime::{
 use super::{
     bindings::{
         exported::{
-            events::{self, Detail},
+            events,
             lifecycle::{self, Manifest},
             publish,
         },
-        imported::types::{Client, Context, Fault, MessageParam},
+        imported::types::{Context, Fault},
     },
     engine::{Engine, TICK},
     failure::Failure,
     host::{Capabilities, Host},
     limits::MemoryExhausted,
+    lower,
 };
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    event::{Client, Detail, Message},
+};
 
 /// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
 const SLACK: Duration = Duration::from_millis(200);
@@ -54,7 +59,7 @@ pub(super) struct Exports {
 impl Exports {
     fn of(pre: &InstancePre<Host>) -> wasmtime::Result<Self> {
         let component: &Component = pre.component();
-        let exports = |interface: &str| component.get_export_index(None, &format!("hookgate:guest/{interface}@0.1.0")).is_some();
+        let exports = |interface: &str| component.get_export_index(None, format!("hookgate:guest/{interface}@0.1.0").as_str()).is_some();
         Ok(Exports {
             publish: exports("publish").then(|| publish::GuestIndices::new(pre)).transpose()?,
             events: exports("events").then(|| events::GuestIndices::new(pre)).transpose()?,
@@ -77,7 +82,7 @@ impl Program {
         let limit_ms = self.limits.start_deadline_ms;
         let mut instance = Instance { store: self.store(), publish: None, events: None, limits: self.limits };
         instance.arm(limit_ms);
-        let started = tokio::time::timeout(allowance(limit_ms), self.start(&mut instance)).await;
+        let started = timeout(allowance(limit_ms), self.start(&mut instance)).await;
         match instance.ended(started, limit_ms)? {
             None => Ok((instance, None)),
             Some(Ok(manifest)) => Ok((instance, Some(manifest))),
@@ -124,30 +129,33 @@ pub(super) struct Instance {
 impl Instance {
     pub(super) async fn publish(
         &mut self,
-        context: Context<'_>,
-        client: Client<'_>,
-        message: MessageParam<'_>,
+        context: &Context<'_>,
+        client: &Client,
+        message: &Message,
     ) -> Result<Result<publish::Verdict, Fault>, Failure> {
         let limit_ms = self.limits.deadline_ms;
         self.arm(limit_ms);
-        let export = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?;
-        let call = export.call_handle(&mut self.store, context, client, message);
-        let ended = tokio::time::timeout(allowance(limit_ms), call).await;
-        self.ended(ended, limit_ms)
+        let call = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
+        let (peer, properties) = (lower::peer(client), lower::user_properties(message));
+        let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let ended = timeout(allowance(limit_ms), call.call_async(&mut self.store, arguments)).await;
+        self.ended(ended, limit_ms).map(|(answer,)| answer)
     }
 
     pub(super) async fn observe(
         &mut self,
-        context: Context<'_>,
-        client: Client<'_>,
-        detail: Detail<'_>,
+        context: &Context<'_>,
+        client: &Client,
+        detail: &Detail,
     ) -> Result<Result<events::Verdict, Fault>, Failure> {
         let limit_ms = self.limits.deadline_ms;
         self.arm(limit_ms);
-        let export = self.events.as_ref().ok_or(Failure::NotExported("events"))?;
-        let call = export.call_handle(&mut self.store, context, client, detail);
-        let ended = tokio::time::timeout(allowance(limit_ms), call).await;
-        self.ended(ended, limit_ms)
+        let call = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
+        let (peer, properties) = (lower::peer(client), lower::user_properties_of(detail));
+        let detail = lower::detail(detail, &properties).ok_or(Failure::NotExported("events"))?;
+        let arguments = (context.clone(), lower::client(client, &peer), detail);
+        let ended = timeout(allowance(limit_ms), call.call_async(&mut self.store, arguments)).await;
+        self.ended(ended, limit_ms).map(|(answer,)| answer)
     }
 
     /// Gives the next call its time. Interruptions are counted rather than the clock read, so that a guest does not pay for the time
@@ -157,17 +165,19 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    fn ended<T>(&mut self, ended: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>, limit_ms: u64) -> Result<T, Failure> {
+    fn ended<T>(&mut self, ended: Result<wasmtime::Result<T>, Elapsed>, limit_ms: u64) -> Result<T, Failure> {
         let host = self.store.data();
         let printed = host.printed.take();
-        if let Some(text) = &printed {
-            host.capabilities.log.printed(text);
-        }
-        match ended {
+        let ended = match ended {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
             Err(_elapsed) => Err(Failure::Deadline { limit_ms }),
+        };
+        match printed {
+            Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.capabilities.log.printed(&text),
+            _ => {} // nothing, or part of the failure's own text
         }
+        ended
     }
 
     fn failed(&self, error: &wasmtime::Error, printed: Option<&str>, limit_ms: u64) -> Failure {

@@ -10,6 +10,8 @@ use crate::config::Grant;
 const OURS: &str = "hookgate:guest/";
 /// The packages of WASI 0.2 that language runtimes link against.
 const PLUMBING: [&str; 6] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+/// What every WebAssembly binary begins with.
+const MAGIC: &[u8] = b"\0asm";
 /// The first bytes of a core module; a component's differ in the fifth.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -80,7 +82,13 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 
 /// Refuses a core module before the compiler sees it.
 pub(super) fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
-    if bytes.starts_with(CORE_MODULE) { Err(LoadError::CoreModule) } else { Ok(()) }
+    if bytes.starts_with(CORE_MODULE) {
+        Err(LoadError::CoreModule)
+    } else if !bytes.starts_with(MAGIC) {
+        Err(LoadError::Broken("it does not begin with WebAssembly's magic bytes".to_owned()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Compares what the component wants with what it was granted; every import that is too much is named.

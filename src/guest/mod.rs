@@ -9,7 +9,8 @@
 //! the floors above see only valid messages and verdicts.
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
-//! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, `access`.
+//! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, bounds on
+//! compiling, calls through `access`.
 
 mod bindings;
 mod engine;

@@ -39,7 +39,7 @@ impl Pool {
         let idle = self.idle.lock().pop();
         let instance = match idle {
             Some(instance) => instance,
-            None => program.instantiate().await?.0,
+            None => Box::pin(program.instantiate()).await?.0, // boxed: rare, and large
         };
         Ok(Lease { pool: self, instance, _place: place })
     }

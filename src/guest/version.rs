@@ -11,7 +11,6 @@ use super::{
     host::Capabilities,
     instance::Program,
     load::{self, LoadError},
-    lower,
     pool::Pool,
     state::State,
     verdict,
@@ -126,7 +125,7 @@ impl Guest {
         client: &Client,
         message: &Message,
     ) -> Result<PublishVerdict, Failure> {
-        let verdict = self.ask_publish(Context { id: event_id, time_ms, node }, client, message).await;
+        let verdict = self.ask_publish(&Context { id: event_id, time_ms, node }, client, message).await;
         self.noted(verdict)
     }
 
@@ -135,32 +134,37 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn observe(&self, node: &str, event: &Event) -> Result<ObserveVerdict, Failure> {
-        let verdict = self.ask_observe(Context { id: event.id, time_ms: event.time_ms, node }, event).await;
+        let verdict = self.ask_observe(&Context { id: event.id, time_ms: event.time_ms, node }, event).await;
         self.noted(verdict)
     }
 
-    async fn ask_publish(&self, context: Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
-        let (peer, properties) = (lower::peer(client), lower::user_properties(message));
+    async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
+        self.expect(Kind::Publish)?;
         let mut lease = self.pool.take(&self.program).await?;
         let began = Instant::now();
-        let (client, lowered) = (lower::client(client, &peer), lower::message(message, message.qos, &properties));
-        let answer = lease.instance.publish(context, client, lowered).await;
+        let answer = lease.instance.publish(context, client, message).await;
         self.timed(began);
         let answer = answer?;
         lease.give_back();
         verdict::publish(answer.map_err(verdict::fault)?, message)
     }
 
-    async fn ask_observe(&self, context: Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
-        let (peer, properties) = (lower::peer(&event.client), lower::user_properties_of(&event.detail));
-        let detail = lower::detail(&event.detail, &properties).ok_or(Failure::NotExported("events"))?;
+    async fn ask_observe(&self, context: &Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+        self.expect(Kind::Observe)?;
+        if event.detail.hook().kind() != Kind::Observe {
+            return Err(Failure::NotExported(Kind::Observe.interface()));
+        }
         let mut lease = self.pool.take(&self.program).await?;
         let began = Instant::now();
-        let answer = lease.instance.observe(context, lower::client(&event.client, &peer), detail).await;
+        let answer = lease.instance.observe(context, &event.client, &event.detail).await;
         self.timed(began);
         let answer = answer?;
         lease.give_back();
         verdict::observe(answer.map_err(verdict::fault)?)
+    }
+
+    fn expect(&self, kind: Kind) -> Result<(), Failure> {
+        if self.exports(kind) { Ok(()) } else { Err(Failure::NotExported(kind.interface())) }
     }
 
     fn timed(&self, began: Instant) {

@@ -58,6 +58,9 @@ fn client(servers: &str) -> Result<AdminClient<DefaultClientContext>, AdminError
     ClientConfig::new().set("bootstrap.servers", servers).create().map_err(|reason| unreachable(servers, reason))
 }
 
+/// librdkafka's answer about one topic: its name, and why not.
+type TopicResult = Result<String, (String, RDKafkaErrorCode)>;
+
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
@@ -66,7 +69,7 @@ fn unreachable(servers: &str, reason: KafkaError) -> AdminError {
     AdminError::Unreachable { servers: servers.to_owned(), reason }
 }
 
-fn result(servers: &str, results: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>) -> Result<(), AdminError> {
+fn result(servers: &str, results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), AdminError> {
     for result in results.map_err(|reason| unreachable(servers, reason))? {
         result.map_err(|(topic, reason)| AdminError::Refused { topic, reason })?;
     }

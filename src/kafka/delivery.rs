@@ -103,11 +103,10 @@ impl Pending {
         self.settle(outcome);
     }
 
-    /// Gives the room back first, so that whoever hears of the outcome no longer sees the record outstanding.
+    /// The room is given back afterwards, by `drop`: when nothing is outstanding, every receipt is settled.
     fn settle(mut self, outcome: Outcome) {
-        let receipt = self.receipt.take();
-        drop(self);
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = self.receipt.take() {
+            self.shared.metrics.records_outstanding.dec();
             receipt.settle(outcome);
         }
     }
@@ -115,7 +114,10 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.shared.metrics.records_outstanding.dec();
+        if let Some(receipt) = self.receipt.take() {
+            self.shared.metrics.records_outstanding.dec();
+            drop(receipt);
+        }
         self.shared.bounds.leave(self.bytes);
     }
 }

@@ -106,8 +106,9 @@ impl Producer {
         settings::client_config(config, "127.0.0.1:1").map(drop)
     }
 
-    /// Starts a producer, and asks Kafka for the configured topics, so that their first records need not wait. Blocks meanwhile, at most
-    /// about three seconds; a Kafka that does not answer is logged and does not hinder the start.
+    /// Starts a producer, and asks Kafka for the configured topics and what they take, so that their first records need not wait. Blocks
+    /// meanwhile, milliseconds as a rule and never more than about ten seconds; a Kafka that does not answer is logged after three and
+    /// does not hinder the start.
     ///
     /// # Errors
     /// Settings that librdkafka does not take; no embedded cluster.

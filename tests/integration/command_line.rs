@@ -27,17 +27,18 @@ name = "ungranted"
 path = {verifier:?}
 grants = ["settings"]
 [[guest]]
-name = "identity"
-path = {identity:?}
+name = "plain"
+path = {plain:?}
+grants = ["settings"]
 [[route]]
 hook = "message.publish"
 filter = "a/#/b"
-guests = ["identity"]
+guests = ["plain"]
 [[route]]
 hook = "client.connected"
-guests = ["identity"]
+guests = ["plain"]
 "#,
-        identity = guest("identity"),
+        plain = guest("template"),
     );
     let file = folder.join("hookgate.toml");
     fs::write(&file, configuration("embedded", &tables)).unwrap();
@@ -54,10 +55,11 @@ fn check_and_run_name_every_problem_at_once_with_its_place() {
         for (line, words) in [
             (7, vec!["unknown key `kafka.colour`"]),
             (10, vec!["missing.wasm"]),
-            (13, vec!["broken.wasm"]),
-            (16, vec!["state", "crypto"]),
-            (23, vec!["a/#/b", "topic filter"]),
-            (27, vec!["identity", "events"]),
+            (13, vec!["broken.wasm", "WebAssembly"]),
+            (16, vec!["state"]),
+            (16, vec!["crypto"]),
+            (24, vec!["a/#/b", "topic filter"]),
+            (28, vec!["plain", "events"]),
         ] {
             let place = format!("{file}:{line}:");
             let found = errors.lines().any(|problem| problem.starts_with(&place) && words.iter().all(|word| problem.contains(word)));

@@ -26,7 +26,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rmqtt_codec", &["source"]),
     ("notify", &["registry"]),
     ("toml", &["config"]),
-    ("ring", &["guest"]),
+    ("ring", &["guest", "cli"]),
     ("anyhow", &["bridge", "cli", "main"]),
     ("clap", &["cli"]),
 ];

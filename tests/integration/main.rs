@@ -1,5 +1,5 @@
 //! The one integration binary: real sockets, real files, real processes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod command_line;
 mod examples;

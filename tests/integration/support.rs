@@ -18,17 +18,23 @@ use hookgate::{
     kafka::{Reader, StoredRecord},
 };
 use ring::hmac;
-use rumqttc::v5::{
-    AsyncClient, Event, MqttOptions,
-    mqttbytes::{
-        QoS,
-        v5::{Packet, PubAck, Publish},
+use rumqttc::{
+    Outgoing,
+    v5::{
+        AsyncClient, Event, MqttOptions,
+        mqttbytes::{
+            QoS,
+            v5::{Packet, PubAck, Publish},
+        },
     },
 };
 use tokio::sync::mpsc as channel;
 
 /// Long enough for any single step on a slow machine; nothing waits for it when things are well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers and messages that a test may leave unread.
+const MOST_WAITING: usize = 100_000;
 
 /// The key of the tests and of the example.
 pub const KEY: &str = "the key of the tests";
@@ -135,9 +141,9 @@ pub fn configuration(servers: &str, tables: &str) -> String {
 /// A device on a real socket, MQTT 5 by rumqttc.
 pub struct Device {
     client: AsyncClient,
-    acks: channel::UnboundedReceiver<PubAck>,
-    messages: channel::UnboundedReceiver<Publish>,
-    subscribed: channel::UnboundedReceiver<()>,
+    acks: channel::Receiver<PubAck>,
+    messages: channel::Receiver<Publish>,
+    subscribed: channel::Receiver<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -146,17 +152,18 @@ impl Device {
         let mut options = MqttOptions::new(id, address.ip().to_string(), address.port());
         options.set_keep_alive(Duration::from_secs(60)).set_credentials("app", "");
         let (client, mut connection) = AsyncClient::new(options, 4096);
-        let (ack_in, acks) = channel::unbounded_channel();
-        let (message_in, messages) = channel::unbounded_channel();
-        let (subscribed_in, subscribed) = channel::unbounded_channel();
-        let (connected_in, mut connected) = channel::unbounded_channel();
+        let (ack_in, acks) = channel::channel(MOST_WAITING);
+        let (message_in, messages) = channel::channel(MOST_WAITING);
+        let (subscribed_in, subscribed) = channel::channel(MOST_WAITING);
+        let (connected_in, mut connected) = channel::channel(MOST_WAITING);
         let task = tokio::spawn(async move {
             loop {
                 match connection.poll().await {
-                    Ok(Event::Incoming(Packet::ConnAck(_))) => drop(connected_in.send(())),
-                    Ok(Event::Incoming(Packet::PubAck(ack))) => drop(ack_in.send(ack)),
-                    Ok(Event::Incoming(Packet::Publish(publish))) => drop(message_in.send(publish)),
-                    Ok(Event::Incoming(Packet::SubAck(_) | Packet::UnsubAck(_))) => drop(subscribed_in.send(())),
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => drop(connected_in.send(()).await),
+                    Ok(Event::Incoming(Packet::PubAck(ack))) => drop(ack_in.send(ack).await),
+                    Ok(Event::Incoming(Packet::Publish(publish))) => drop(message_in.send(publish).await),
+                    Ok(Event::Incoming(Packet::SubAck(_) | Packet::UnsubAck(_))) => drop(subscribed_in.send(()).await),
+                    Ok(Event::Outgoing(Outgoing::Disconnect)) => return, // or the client would connect again
                     Ok(_) => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }

@@ -19,6 +19,7 @@ mod verify;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
 use super::Exit;
@@ -68,6 +69,9 @@ pub(super) struct Args {
     /// A real Kafka; the embedded one when not given. A topic is created there for each scenario, and deleted when all is well.
     #[arg(long, value_name = "HOST:PORT", env = "KAFKA")]
     kafka: Option<String>,
+    /// A librdkafka property of the measured process, for example linger.ms or max.in.flight; can be repeated.
+    #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
+    kafka_properties: Vec<(String, String)>,
     /// Where the guests were built (`cargo xtask guests`).
     #[arg(long, value_name = "FOLDER", default_value = "guests/target/wasm32-wasip2/release")]
     guests: PathBuf,
@@ -77,8 +81,19 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Exit> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        end = measure(&args) => end,
+        // Only an orderly end takes the measured process along.
+        _ = terminate.recv() => Err(Exit::Failed(anyhow::anyhow!("interrupted"))),
+        _ = interrupt.recv() => Err(Exit::Failed(anyhow::anyhow!("interrupted"))),
+    }
+}
+
+async fn measure(args: &Args) -> Result<(), Exit> {
     let kafka = args.kafka.as_deref().filter(|servers| !servers.is_empty() && *servers != "embedded");
-    let machine = Machine::describe(if kafka.is_some() { "a broker of its own" } else { "embedded, librdkafka's mock cluster" }.to_owned());
+    let machine = Machine::describe(if kafka.is_some() { "outside the process" } else { "embedded, librdkafka's mock cluster" }.to_owned());
     println!("{}", machine.in_words());
     println!("{}\n", args.in_words());
     let mut measured = Vec::new();
@@ -113,6 +128,11 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
     if is_broken { Err(Exit::Failed(anyhow::anyhow!("a promise was broken"))) } else { Ok(()) }
 }
 
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is no property; write name=value"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 impl Args {
     fn run<'a>(&'a self, scenario: Scenario, kafka: Option<&'a str>, topic: &'a str) -> Run<'a> {
         let swaps = scenario == Scenario::Swaps;
@@ -133,6 +153,7 @@ impl Args {
             swaps: self.swaps as usize,
             guests: &self.guests,
             kafka,
+            kafka_properties: &self.kafka_properties,
             topic,
         }
     }
@@ -149,14 +170,15 @@ impl Args {
             { "name": "payload", "value": self.payload, "unit": "bytes" },
             { "name": "QoS", "value": self.qos, "unit": "" },
             { "name": "in flight per publisher", "value": self.in_flight, "unit": "messages" },
-            { "name": "rate asked for, 0 as fast as it goes", "value": self.rate.unwrap_or(0), "unit": "messages/s" },
             { "name": "Kafka acknowledgements", "value": "all", "unit": "" },
+            { "name": "further Kafka properties", "value": self.kafka_properties, "unit": "" },
         ])
     }
 
     fn in_words(&self) -> String {
         let rate = match self.rate {
-            None | Some(0) => "as fast as it goes".to_owned(),
+            None => format!("as fast as it goes (swaps: {SWAPS_RATE} msg/s)"),
+            Some(0) => "as fast as it goes".to_owned(),
             Some(rate) => format!("{rate} msg/s"),
         };
         let version = if self.protocol == Protocol::V5 { "5" } else { "3.1.1" };

@@ -102,7 +102,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: (memory_kib.unwrap_or_default() + (1 << 19)) >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            profile: if cfg!(debug_assertions) { "dev (opt-level 2, with assertions)" } else { "release" },
+            profile: if cfg!(debug_assertions) { "dev, with assertions" } else { "release" },
             version: env!("CARGO_PKG_VERSION"),
             kafka,
         }

@@ -15,6 +15,8 @@ pub(super) struct Measured {
     pub(super) memory_bytes: u64,
     pub(super) peak_memory_bytes: u64,
     pub(super) swaps: usize,
+    /// Messages a second asked for; 0: as fast as it goes.
+    pub(super) rate: u64,
     /// Records compared with what was sent.
     pub(super) verified: u64,
     /// Broken promises, in words.
@@ -107,6 +109,7 @@ impl Measured {
         let mut add = |name: String, value: f64, unit| figures.push(Figure { name, value, unit });
         add("messages confirmed".into(), stage.messages as f64, "messages");
         add("time".into(), stage.seconds, "s");
+        add("rate asked for, 0 as fast as it goes".into(), self.rate as f64, "messages/s");
         add("throughput".into(), stage.rate(), "messages/s");
         add("CPU of the process".into(), stage.per_message(stage.cpu.process_us), "us/message");
         if self.embedded {
@@ -138,6 +141,7 @@ impl Measured {
 const COLUMNS: &[(&str, &str)] = &[
     ("scenario", ""),
     ("messages", ""),
+    ("time", "s"),
     ("rate", "msg/s"),
     ("CPU", "µs/msg"),
     ("of it mock", "µs/msg"),
@@ -166,11 +170,21 @@ pub(super) fn table(all: &[Measured]) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    text += "\nack: publish to PUBACK (QoS 2: PUBREC). Kafka: publish until the reader has the record, its fetch included.\n";
+    text += "\nack: publish to PUBACK (QoS 2: PUBREC). Kafka: publish until the reader has the record, its fetch included. guest: by the clock.\n";
     if all.iter().any(|measured| measured.embedded) {
         text += "CPU includes the embedded Kafka's own thread, \"mock\", which also serves the reader.\n";
     }
     for measured in all {
+        if let [without, with] = &measured.stages[..] {
+            let p99_ms = |stage: &Stage| stage.acknowledgement.value_at_quantile(0.99) as f64 / 1_000.0;
+            text += &format!(
+                "{} guest versions came into service in {:.1} s under load: p99 to the acknowledgement {:.2} ms during, {:.2} ms without\n",
+                measured.swaps,
+                with.seconds,
+                p99_ms(with),
+                p99_ms(without)
+            );
+        }
         for stage in &measured.stages {
             let threads: Vec<String> = stage.threads().iter().map(|(name, us)| format!("{name} {us:.1}")).collect();
             text += &format!("CPU of {} by thread, µs/msg: {}\n", measured.label(stage), threads.join(", "));
@@ -187,6 +201,7 @@ fn row(measured: &Measured, stage: &Stage) -> Vec<String> {
     let mut cells = vec![
         measured.label(stage),
         stage.messages.to_string(),
+        format!("{:.1}", stage.seconds),
         format!("{:.0}", stage.rate()),
         format!("{:.1}", stage.per_message(stage.cpu.process_us)),
         if measured.embedded { format!("{:.1}", stage.per_message(stage.cpu.mock_us())) } else { "–".to_owned() },
@@ -224,13 +239,14 @@ mod tests {
             memory_bytes: 1 << 20,
             peak_memory_bytes: 1 << 21,
             swaps: 0,
+            rate: 0,
             verified: 10,
             broken: Vec::new(),
         };
         let text = table(&[measured]);
         let lines: Vec<&str> = text.lines().take(3).collect();
         let cells: Vec<&str> = lines[2].split_whitespace().collect();
-        assert_eq!(cells, ["guest", "10", "5", "30.0", "2.0", "1.50", "1.50", "1.50", "–", "–", "–", "–", "1"]);
+        assert_eq!(cells, ["guest", "10", "2.0", "5", "30.0", "2.0", "1.50", "1.50", "1.50", "–", "–", "–", "–", "1"]);
         assert_eq!(lines[0].chars().count(), lines[2].chars().count());
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Run<'a> {
     pub(super) guests: &'a Path,
     /// `host:port` of a real Kafka; `None`: the embedded one.
     pub(super) kafka: Option<&'a str>,
+    /// librdkafka's properties beyond the defaults.
+    pub(super) kafka_properties: &'a [(String, String)],
     pub(super) topic: &'a str,
 }
 
@@ -61,7 +63,7 @@ impl Run<'_> {
     /// Something did not start, or broke down under way.
     pub(super) async fn measure(&self) -> Result<Measured, Exit> {
         let commands = Commands::new(self.payload_bytes).map_err(Exit::Usage)?;
-        let mut set_up = SetUp::new(self.scenario, self.shape, self.guests, self.kafka, self.topic)?;
+        let mut set_up = SetUp::new(self)?;
         let gate = Gate::start(&set_up.config()).await?;
         let kafka = self.kafka.map(str::to_owned).or_else(|| gate.kafka.clone()).context("hookgate run did not say where its Kafka is")?;
         let load = Arc::new(Load::new(self.shape, commands)?);
@@ -86,6 +88,7 @@ impl Run<'_> {
             memory_bytes,
             peak_memory_bytes,
             swaps,
+            rate: self.shape.rate,
             verified: load.stored.load(Ordering::Relaxed),
             broken: ledger.broken_promises(&published),
         })

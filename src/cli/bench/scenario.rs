@@ -1,14 +1,11 @@
 //! What is measured: a configuration per scenario, with its guest beside it in a folder of its own.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use super::{command, load::Shape};
+use super::{command, run::Run};
 use crate::cli::Exit;
 
 /// The guest's name in the configuration, and in the metrics.
@@ -72,11 +69,11 @@ impl SetUp {
     ///
     /// # Errors
     /// The guest was not built, or the disk says no.
-    pub(super) fn new(scenario: Scenario, shape: Shape, guests: &Path, kafka: Option<&str>, topic: &str) -> Result<Self, Exit> {
+    pub(super) fn new(run: &Run<'_>) -> Result<Self, Exit> {
         let folder = tempfile::tempdir().context("a folder for the benchmark")?;
         let (mut guest, mut component) = (None, Vec::new());
-        if let Some(file) = scenario.guest_file() {
-            let built = guests.join(file);
+        if let Some(file) = run.scenario.guest_file() {
+            let built = run.guests.join(file);
             component = fs::read(&built).map_err(|error| {
                 let help = "build the guests with `cargo xtask guests`, or name their folder with --guests";
                 Exit::Usage(format!("{}: {error}\n    help: {help}", built.display()))
@@ -86,7 +83,7 @@ impl SetUp {
             guest = Some(path);
         }
         let set_up = SetUp { folder, guest, component, swaps: 0 };
-        fs::write(set_up.config(), text(scenario, shape, kafka, topic)).context("writing the configuration")?;
+        fs::write(set_up.config(), text(run)).context("writing the configuration")?;
         Ok(set_up)
     }
 
@@ -111,16 +108,19 @@ impl SetUp {
     }
 }
 
-fn text(scenario: Scenario, shape: Shape, kafka: Option<&str>, topic: &str) -> String {
+fn text(run: &Run<'_>) -> String {
+    let properties: Vec<String> = run.kafka_properties.iter().map(|(name, value)| format!("{name:?} = {value:?}")).collect();
     let mut text = format!(
         "[[listener]]\nbind = \"127.0.0.1:0\"\n\
          [mqtt]\nreceive_maximum = {}\n\
-         [kafka]\nbootstrap_servers = \"{}\"\nacks = \"all\"\n\
-         [[route]]\nhook = \"message.publish\"\nfilter = \"devices/+/command\"\ntopic = \"{topic}\"\nformat = \"raw\"\n",
-        shape.in_flight,
-        kafka.unwrap_or("embedded"),
+         [kafka]\nbootstrap_servers = \"{}\"\nacks = \"all\"\nproperties = {{ {} }}\n\
+         [[route]]\nhook = \"message.publish\"\nfilter = \"devices/+/command\"\ntopic = \"{}\"\nformat = \"raw\"\n",
+        run.shape.in_flight,
+        run.kafka.unwrap_or("embedded"),
+        properties.join(", "),
+        run.topic,
     );
-    match scenario {
+    match run.scenario {
         Scenario::NoGuest | Scenario::All => {}
         // The identity guest imports nothing, so it is granted nothing.
         Scenario::Identity => text += &format!("guests = [\"{GUEST}\"]\n[[guest]]\nname = \"{GUEST}\"\npath = \"guest.wasm\"\n"),
@@ -141,15 +141,31 @@ fn text(scenario: Scenario, shape: Shape, kafka: Option<&str>, topic: &str) -> S
 
 #[cfg(test)]
 mod tests {
-    use super::{super::packet::Protocol, *};
+    use std::{path::Path, time::Duration};
+
+    use super::{
+        super::{load::Shape, packet::Protocol},
+        *,
+    };
     use crate::config::Config;
 
     #[test]
     fn every_configuration_is_fine() {
-        let shape = Shape { clients: 1, qos: 1, protocol: Protocol::V5, in_flight: 64, rate: 0, messages: None };
         for scenario in Scenario::resolve(&[Scenario::All]) {
+            let run = Run {
+                scenario,
+                shape: Shape { clients: 1, qos: 1, protocol: Protocol::V5, in_flight: 64, rate: 0, messages: None },
+                payload_bytes: 1024,
+                warm_up: Duration::ZERO,
+                length: Duration::ZERO,
+                swaps: 1,
+                guests: Path::new(""),
+                kafka: None,
+                kafka_properties: &[("batch.num.messages".to_owned(), "1".to_owned())],
+                topic: "bench_1",
+            };
             for kafka in [None, Some("127.0.0.1:9092")] {
-                let (config, problems) = Config::parse(Path::new("hookgate.toml"), &text(scenario, shape, kafka, "bench_1"));
+                let (config, problems) = Config::parse(Path::new("hookgate.toml"), &text(&Run { kafka, ..run }));
                 assert_eq!(problems, [], "{scenario:?}");
                 assert_eq!(config.guests.len(), usize::from(scenario != Scenario::NoGuest));
             }

@@ -43,6 +43,13 @@ fn connect(id: &str, address: SocketAddr) -> (AsyncClient, EventLoop) {
     AsyncClient::new(options, 64)
 }
 
+/// Says DISCONNECT and stops; polling on would connect again.
+async fn leave(client: &AsyncClient, connection: &mut EventLoop) {
+    let _ = client.try_disconnect(); // a full queue: the server sees the socket close
+    let said = async { while !matches!(connection.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {} };
+    let _ = tokio::time::timeout(RECONNECT, said).await;
+}
+
 /// Matches the packet ids that the client library chooses with what was published, in order.
 #[derive(Default)]
 struct InFlight {
@@ -70,9 +77,7 @@ pub(super) async fn lock(id: &'static str, address: SocketAddr, board: Arc<Board
     loop {
         let stopping = *stop.borrow();
         if stopping && in_flight.numbered.is_empty() && in_flight.unnumbered.is_empty() && board.lock_may_leave(id) {
-            let _ = client.try_disconnect();
-            let _ = tokio::time::timeout(RECONNECT, async { while connection.poll().await.is_ok() {} }).await;
-            return;
+            return leave(&client, &mut connection).await;
         }
         tokio::select! {
             event = connection.poll() => match event {
@@ -87,7 +92,10 @@ pub(super) async fn lock(id: &'static str, address: SocketAddr, board: Arc<Board
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             },
-            _ = tick.tick(), if !stopping => {
+            _ = tick.tick() => {
+                if stopping {
+                    continue; // to look whether it may leave
+                }
                 number += 1;
                 let report = format!("{id}-{number}");
                 let battery = 100.0 - (number % 20) as f64 * 5.0;
@@ -121,10 +129,8 @@ pub(super) async fn app(address: SocketAddr, key: hmac::Key, board: Arc<Board>, 
     loop {
         let stopping = *stop.borrow();
         if stopping && open.is_none() {
-            let _ = client.try_disconnect();
-            let _ = tokio::time::timeout(RECONNECT, async { while connection.poll().await.is_ok() {} }).await;
-            board.app_left();
-            return;
+            leave(&client, &mut connection).await;
+            return board.app_left();
         }
         tokio::select! {
             event = connection.poll() => match event {
@@ -135,7 +141,10 @@ pub(super) async fn app(address: SocketAddr, key: hmac::Key, board: Arc<Board>, 
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await,
             },
-            _ = tick.tick(), if !stopping && open.is_none() && board.locks_are_ready() => {
+            _ = tick.tick() => {
+                if stopping || open.is_some() || !board.locks_are_ready() {
+                    continue;
+                }
                 let kind = *Kind::ALL.get(number % Kind::ALL.len()).unwrap_or(&Kind::Good);
                 let (lock, id, payload) = match kind {
                     Kind::Replayed => last_good.clone(),

@@ -36,7 +36,7 @@ const EXAMPLE: &str = include_str!("../../../examples/smart-lock/hookgate.toml")
 /// Where the example's guests are, seen from its folder.
 const EXAMPLE_GUESTS: &str = "../../guests/target/wasm32-wasip2/release/";
 /// The address that the example binds.
-const EXAMPLE_BIND: &str = "0.0.0.0:1883";
+const EXAMPLE_BIND: &str = "127.0.0.1:1883";
 const VERIFIER: &str = "lock_command_verifier.wasm";
 const GUESTS: &[&str] = &[VERIFIER, "low_battery.wasm"];
 /// How long the end waits for Kafka to hold what was acknowledged.
@@ -194,4 +194,16 @@ fn read_kafka(bootstrap: String, topics: Vec<String>, board: Arc<Board>) -> Read
         }
     });
     Reading { stop, thread }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_still_says_what_the_demo_replaces() {
+        for part in [EXAMPLE_BIND, EXAMPLE_GUESTS, VERIFIER, "name = \"lock-command-verifier\""] {
+            assert!(EXAMPLE.contains(part), "examples/smart-lock/hookgate.toml lacks {part}");
+        }
+    }
 }

@@ -23,8 +23,15 @@ pub(in crate::guest) struct Keys(HashMap<String, Key>);
 
 #[derive(Debug)]
 enum Key {
-    Hmac { sha256: hmac::Key, sha512: hmac::Key },
+    Hmac(Box<HmacKeys>),
     Public { scheme: Scheme, bytes: Vec<u8> },
+}
+
+/// One secret, prepared for both hashes.
+#[derive(Debug)]
+struct HmacKeys {
+    sha256: hmac::Key,
+    sha512: hmac::Key,
 }
 
 impl Keys {
@@ -36,8 +43,8 @@ impl Keys {
 
     fn hmac_verify(&self, key: &str, hash: Hash, data: &[u8], mac: &[u8]) -> Result<bool, Error> {
         let key = match (self.0.get(key).ok_or(Error::NoSuchKey)?, hash) {
-            (Key::Hmac { sha256, .. }, Hash::Sha256) => sha256,
-            (Key::Hmac { sha512, .. }, Hash::Sha512) => sha512,
+            (Key::Hmac(keys), Hash::Sha256) => &keys.sha256,
+            (Key::Hmac(keys), Hash::Sha512) => &keys.sha512,
             (Key::Public { .. }, _) => return Err(Error::Malformed(format!("the key \"{key}\" is not of the kind hmac"))),
         };
         let tag = hmac::sign(key, data);
@@ -69,9 +76,10 @@ impl Key {
     fn new(key: &config::Key) -> Self {
         let public = |scheme| Key::Public { scheme, bytes: key.bytes.clone() };
         match key.kind {
-            KeyKind::Hmac => {
-                Key::Hmac { sha256: hmac::Key::new(hmac::HMAC_SHA256, &key.bytes), sha512: hmac::Key::new(hmac::HMAC_SHA512, &key.bytes) }
-            }
+            KeyKind::Hmac => Key::Hmac(Box::new(HmacKeys {
+                sha256: hmac::Key::new(hmac::HMAC_SHA256, &key.bytes),
+                sha512: hmac::Key::new(hmac::HMAC_SHA512, &key.bytes),
+            })),
             KeyKind::Ed25519 => public(Scheme::Ed25519),
             KeyKind::EcdsaP256 => public(Scheme::EcdsaP256Sha256),
             KeyKind::Rsa => public(Scheme::RsaPkcs1Sha256),

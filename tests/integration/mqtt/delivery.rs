@@ -193,7 +193,7 @@ async fn a_publishers_messages_stay_in_order_at_every_subscriber() {
         }));
     }
     for number in 0..COUNT {
-        publisher.publish((number % 3 << 1) as u8, (number % 200 + 1) as u16, "a/b", number.to_be_bytes()).await;
+        publisher.publish(((number % 3) << 1) as u8, (number % 200 + 1) as u16, "a/b", number.to_be_bytes()).await;
         match number % 3 {
             1 => publisher.expect_ack(4, (number % 200 + 1) as u16, 0).await,
             2 => {
