@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
     client::DefaultClientContext,
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
 /// How long Kafka may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a topic was not made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ fn unreachable(servers: &str, reason: KafkaError) -> AdminError {
     AdminError::Unreachable { servers: servers.to_owned(), reason }
 }
 
-fn result(servers: &str, results: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>) -> Result<(), AdminError> {
+fn result(servers: &str, results: Result<Vec<TopicResult>, KafkaError>) -> Result<(), AdminError> {
     for result in results.map_err(|reason| unreachable(servers, reason))? {
         result.map_err(|(topic, reason)| AdminError::Refused { topic, reason })?;
     }
