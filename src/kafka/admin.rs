@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
     client::DefaultClientContext,
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
 /// How long Kafka may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why a topic was not made or removed.
 #[derive(Debug, thiserror::Error)]
