@@ -229,7 +229,12 @@ fn same_file(path: &Path, file: &Path) -> bool {
 /// What cannot change while the process runs.
 fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let place = &new.kafka.place.place;
-    let tables = [("[node]", old.node != new.node), ("[[listener]]", old.listeners != new.listeners), ("[kafka]", old.kafka != new.kafka)];
+    let tables = [
+        ("[node]", old.node != new.node),
+        ("[[listener]]", old.listeners != new.listeners),
+        ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
+        ("[kafka]", old.kafka != new.kafka),
+    ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
         |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");

@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// What is logged, as `tracing` filters: "info", "hookgate=debug,warn". HOOKGATE_LOG does the same.
-    /// By default "info,rumqttd=warn" for run, and "warn" for the verbs that have more to show than their log.
+    /// By default "info,rumqttd=off" for run, and "warn" for the verbs that have more to show than their log.
     #[arg(long, global = true, env = "HOOKGATE_LOG", value_name = "FILTER")]
     log: Option<String>,
 }
@@ -76,7 +76,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let log = cli.log.as_deref().unwrap_or(if matches!(cli.verb, Verb::Run(_)) { "info,rumqttd=warn" } else { "warn,rumqttc=error" });
+    let log =
+        cli.log.as_deref().unwrap_or(if matches!(cli.verb, Verb::Run(_)) { "info,rumqttd=off" } else { "warn,rumqttc=error,rumqttd=off" });
     let filter = match EnvFilter::try_new(log) {
         Ok(filter) => filter,
         Err(error) => {

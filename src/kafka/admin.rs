@@ -58,9 +58,6 @@ fn client(servers: &str) -> Result<AdminClient<DefaultClientContext>, AdminError
     ClientConfig::new().set("bootstrap.servers", servers).create().map_err(|reason| unreachable(servers, reason))
 }
 
-/// librdkafka's answer about one topic: its name, and why not.
-type TopicResult = Result<String, (String, RDKafkaErrorCode)>;
-
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }

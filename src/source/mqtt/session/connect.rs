@@ -7,6 +7,7 @@ use crate::{
         own,
         packet::{ConnAck, Connect, Protocol, Will},
         reason::{self, Fault},
+        session::publish,
     },
     topic,
 };
@@ -134,10 +135,7 @@ fn check(connect: &Connect) -> Result<(), Fault> {
     check_topic_name(&will.topic)
         .and(reserved)
         .map_err(|text| Fault::new(reason::TOPIC_NAME_INVALID, "protocol-error", format!("the will's topic: {text}")))?;
-    if will.properties.as_ref().is_some_and(|properties| headers_have_nul(&properties.user_properties)) {
-        return Err(malformed("a user property of the will contains the character U+0000"));
-    }
-    Ok(())
+    will.properties.as_deref().map_or(Ok(()), publish::check_properties)
 }
 
 /// Checks a topic that a client publishes to; whether it may is another question.

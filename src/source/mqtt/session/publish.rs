@@ -138,7 +138,8 @@ fn bad_alias(alias: u16) -> Fault {
     Fault::new(reason::TOPIC_ALIAS_INVALID, "protocol-error", format!("topic alias {alias} is unknown or above the maximum"))
 }
 
-fn check_properties(properties: &Properties) -> Result<(), Fault> {
+/// Checks what a message carries beside its payload: a PUBLISH's, or a will's.
+pub(super) fn check_properties(properties: &Properties) -> Result<(), Fault> {
     let texts = [&properties.content_type, &properties.response_topic];
     if texts.into_iter().flatten().any(|text| connect::has_nul(text)) || connect::headers_have_nul(&properties.user_properties) {
         return Err(Fault::new(reason::MALFORMED_PACKET, "malformed-packet", "a property contains the character U+0000"));

@@ -1,5 +1,6 @@
 //! The session without a socket: scripts of what goes in and what comes out.
 
+mod connecting;
 mod inbound;
 mod outbound;
 mod subscribing;

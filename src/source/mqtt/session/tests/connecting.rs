@@ -1,0 +1,39 @@
+//! What a CONNECT may carry.
+
+use crate::{
+    config::Mqtt,
+    event::{Bytes, Properties, QoS, Text},
+    source::mqtt::{
+        packet::{Connect, Protocol, Will},
+        reason, samples,
+        session::connect::Terms,
+    },
+};
+
+#[test]
+fn a_will_obeys_the_rules_of_publish() {
+    let with = |response_topic: &'static str, content_type: &'static str| {
+        let text = |text: &'static str| Some(Text::from_static(text)).filter(|text| !text.is_empty());
+        Properties { response_topic: text(response_topic), content_type: text(content_type), ..Properties::default() }
+    };
+    for (topic, properties, refused) in [
+        ("last/words", with("answers", "text/plain"), None),
+        ("last/+", with("", ""), Some(reason::TOPIC_NAME_INVALID)),
+        ("$SYS/x", with("", ""), Some(reason::TOPIC_NAME_INVALID)),
+        ("last/words", with("answers/#", ""), Some(reason::PROTOCOL_ERROR)),
+        ("last/words", with("", "text\0plain"), Some(reason::MALFORMED_PACKET)),
+    ] {
+        let properties = Some(Box::new(properties));
+        let will = Will {
+            topic: topic.into(),
+            payload: Bytes::new(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            delay_s: 0,
+            properties: properties.clone(),
+        };
+        let connect = Connect { will: Some(will), ..samples::connect(Protocol::V5) };
+        let code = Terms::negotiate(connect, &Mqtt::default(), || "fresh".into()).err().map(|fault| fault.code);
+        assert_eq!(code, refused, "{topic} {properties:?}");
+    }
+}
