@@ -87,6 +87,9 @@ impl Config {
         let routes = table.tables("route", Route::read);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
         table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
+        if let Some(place) = table.empty_list("listener") {
+            table.refuse_value(&place, "listener is empty: no device could connect", "write [[listener]] with bind = \"0.0.0.0:1883\"");
+        }
         for guest in &mut guests {
             guest.path.value = folder.join(&guest.path.value);
             guest.keys.iter().for_each(|key| key_names.expect(table, key, "key"));

@@ -218,6 +218,12 @@ impl<'a> Table<'a> {
         all
     }
 
+    /// Where a list is written that has nothing in it.
+    pub(super) fn empty_list(&self, key: &'static str) -> Option<Place> {
+        let (value, place) = self.value(key)?;
+        value.as_array().filter(|list| list.is_empty()).map(|_| place)
+    }
+
     /// Refuses every key that nobody asked for.
     fn finish(&self) {
         if self.finished.replace(true) {

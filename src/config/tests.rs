@@ -112,3 +112,8 @@ filter = "a"
 fn a_file_that_is_no_toml_says_only_that() {
     check("[kafka\nacks = 1", &["h.toml:1:7: "]);
 }
+
+#[test]
+fn a_gate_needs_a_door() {
+    check("listener = []\n[kafka]\nbootstrap_servers = \"embedded\"", &["h.toml:1:12: listener is empty"]);
+}

@@ -95,6 +95,7 @@ fn demo(arguments: &[String]) -> Result<()> {
 fn test(with_kafka: bool) -> Result<()> {
     guests()?;
     step::timed("guests tested", || guests::test(step::root()))?;
+    paho();
     let mut tests = step::cargo(["test", "--workspace"]);
     let libs = if with_kafka { kafka::libs()? } else { None };
     let mut node = None;
@@ -117,6 +118,19 @@ fn test(with_kafka: bool) -> Result<()> {
         eprintln!("xtask: ATTENTION: the tests with a real Kafka were SKIPPED");
     }
     result
+}
+
+/// Fetches Python's paho-mqtt into target/paho, for the test with it; without pip that test is skipped.
+fn paho() {
+    let folder = step::root().join("target/paho");
+    if folder.join("paho").exists() {
+        return;
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"]).arg(folder);
+    if let Err(error) = step::run(pip.arg("paho-mqtt>=2,<3")) {
+        eprintln!("xtask: ATTENTION: the test with paho will be SKIPPED: {error:#}");
+    }
 }
 
 fn ci() -> Result<()> {
