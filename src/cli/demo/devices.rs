@@ -19,7 +19,7 @@ use rumqttc::{
     },
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::board::{Attempt, Board, Kind};
 use crate::event::now_ms;
@@ -28,7 +28,7 @@ use crate::event::now_ms;
 pub(super) const LOCKS: &[&str] =
     &["10083618796833171", "10083618796833172", "10083618796833173", "10083618796833174", "10083618796833175"];
 
-/// How often a lock reports.
+/// How often a lock reports; also when first, for a tick would abandon a connection that is being made.
 const REPORT_EVERY: Duration = Duration::from_millis(400);
 /// How often the app sends a command.
 const COMMAND_EVERY: Duration = Duration::from_millis(300);
@@ -71,7 +71,7 @@ impl InFlight {
 /// One lock: reports its state, and takes commands until `stop`; then waits for its last acknowledgements.
 pub(super) async fn lock(id: &'static str, address: SocketAddr, board: Arc<Board>, mut stop: watch::Receiver<bool>) {
     let (client, mut connection) = connect(id, address);
-    let mut tick = tokio::time::interval(REPORT_EVERY);
+    let mut tick = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
     let (mut in_flight, mut number) = (InFlight::default(), 0_u64);
     let _ = client.try_subscribe(format!("devices/{id}/command"), QoS::AtLeastOnce);
     loop {
@@ -123,7 +123,7 @@ pub(super) fn command(key: &hmac::Key, process_id: &str, action: &str, nonce: &s
 /// The app: good, forged, stale and replayed commands in turn, each waiting for its answer, until `stop`.
 pub(super) async fn app(address: SocketAddr, key: hmac::Key, board: Arc<Board>, mut stop: watch::Receiver<bool>) {
     let (client, mut connection) = connect("app-1", address);
-    let mut tick = tokio::time::interval(COMMAND_EVERY);
+    let mut tick = tokio::time::interval_at(Instant::now() + COMMAND_EVERY, COMMAND_EVERY);
     let (mut number, mut last_good) = (0_usize, (0, String::new(), String::new()));
     let mut open: Option<Attempt> = None;
     loop {

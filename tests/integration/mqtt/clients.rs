@@ -106,7 +106,7 @@ async fn mosquitto_keeps_its_session_and_gets_what_is_retained() {
     }
 }
 
-/// Subscribes, publishes at every QoS, and wants everything back in order.
+/// Subscribes, publishes at every QoS, and wants everything back, in order within each QoS [MQTT-4.6.0-6].
 const PAHO: &str = r#"
 import sys, threading
 try:
@@ -129,7 +129,9 @@ for protocol in (mqtt.MQTTv311, mqtt.MQTTv5):
     sent = [client.publish("paho/x", str(number), qos=number % 3) for number in range(count)]
     for info in sent: info.wait_for_publish(20)
     assert done.wait(20), "%d of %d" % (len(got), count)
-    assert got == list(range(count)), "out of order"
+    for qos in range(3):  # MQTT orders messages of one QoS; paho hands QoS 2 on at PUBREL, and holds QoS 1 and 2 to its window
+        of_qos = [number for number in got if number % 3 == qos]
+        assert of_qos == list(range(qos, count, 3)), "QoS %d out of order: %s" % (qos, of_qos)
     client.disconnect(); client.loop_stop()
 print("paho is content")
 "#;
