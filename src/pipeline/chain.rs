@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     config::OnFailure,
-    event::{Denial, DropReason, Event, Header, Message, ObserveVerdict, PublishVerdict, Text},
+    event::{Denial, DropReason, Event, Message, ObserveVerdict, PublishVerdict, Text},
     guest::{Failure, Guest},
 };
 
@@ -93,7 +93,7 @@ fn weigh(pipeline: &Pipeline, route: &Route, guest: &Guest, answer: Result<Publi
             Weighed::End(Decision::Deny(denial), DropReason::Denied, reason)
         }
         Err(failure) => {
-            tracing::warn!(route = route.name, guest = guest.name(), digest = guest.digest(), %failure, "a guest gave no verdict");
+            note_failure(route, guest, &failure);
             let words = format!("guest {}: {}", guest.name(), failure.reason());
             match route.on_failure {
                 OnFailure::Pass => Weighed::Pass,
@@ -126,7 +126,7 @@ pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> 
     for guest in &route.guests {
         match guest.observe(&pipeline.node, event).await {
             Ok(ObserveVerdict::Pass) => {}
-            Ok(ObserveVerdict::Annotate(headers)) => extend(&mut shaping.headers, headers),
+            Ok(ObserveVerdict::Annotate(headers)) => shaping.headers.extend(headers),
             Ok(ObserveVerdict::Emit(records)) => shaping.records.get_or_insert_default().extend(records),
             Ok(ObserveVerdict::Drop(why)) => {
                 pipeline.count_refusal(guest.name(), "drop");
@@ -134,7 +134,7 @@ pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> 
                 return Shape::Nothing;
             }
             Err(failure) => {
-                tracing::warn!(route = route.name, guest = guest.name(), digest = guest.digest(), %failure, "a guest gave no verdict");
+                note_failure(route, guest, &failure);
                 match route.on_failure {
                     OnFailure::Pass => {}
                     OnFailure::Drop | OnFailure::Deny => return Shape::Nothing,
@@ -148,6 +148,6 @@ pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> 
     Shape::Records(shaping)
 }
 
-fn extend(headers: &mut Vec<Header>, more: Vec<Header>) {
-    if headers.is_empty() { *headers = more } else { headers.extend(more) }
+fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
+    tracing::warn!(route = route.name, guest = guest.name(), digest = guest.digest(), %failure, "a guest gave no verdict");
 }

@@ -15,6 +15,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
 
 use self::chain::{Judgement, Shape};
 pub use self::plan::Plan;
@@ -45,6 +46,25 @@ pub struct Pipeline {
     producer: Option<Producer>,
     next_id: AtomicU64,
     metrics: Arc<Metrics>,
+    counted: Counted,
+}
+
+/// The handles of what is counted for every event, looked up once.
+#[derive(Debug)]
+struct Counted {
+    /// Indexed by `Hook as usize`.
+    hooks: Vec<Counter>,
+    /// Indexed by `DropReason as usize`.
+    drops: Vec<Counter>,
+}
+
+impl Counted {
+    fn new(metrics: &Metrics) -> Self {
+        Counted {
+            hooks: Hook::ALL.iter().map(|hook| metrics.hooks.get_or_create_owned(&hook.name().into())).collect(),
+            drops: DropReason::ALL.iter().map(|reason| metrics.messages_dropped.get_or_create_owned(&reason.name().into())).collect(),
+        }
+    }
 }
 
 impl Pipeline {
@@ -61,7 +81,8 @@ impl Pipeline {
     fn bare(node: &str, metrics: Arc<Metrics>) -> Self {
         // Ids go on increasing over restarts: the clock above, a million events a millisecond below.
         let first_id = now_ms() << 20;
-        Pipeline { node: node.into(), plan: ArcSwap::default(), producer: None, next_id: AtomicU64::new(first_id), metrics }
+        let counted = Counted::new(&metrics);
+        Pipeline { node: node.into(), plan: ArcSwap::default(), producer: None, next_id: AtomicU64::new(first_id), metrics, counted }
     }
 
     /// Takes a new plan into service; events that met the old one finish on it.
@@ -158,7 +179,9 @@ impl Pipeline {
     }
 
     fn count_hook(&self, hook: Hook) {
-        self.metrics.hooks.get_or_create(&hook.name().into()).inc();
+        if let Some(counter) = self.counted.hooks.get(hook as usize) {
+            counter.inc();
+        }
     }
 
     fn count_refusal(&self, guest: &str, verdict: &str) {
@@ -168,7 +191,9 @@ impl Pipeline {
 
     fn note_dropped(&self, client: &Client, dropping: &Dropping) {
         let Dropping { message, reason, explanation } = dropping;
-        self.metrics.messages_dropped.get_or_create(&reason.name().into()).inc();
+        if let Some(counter) = self.counted.drops.get(*reason as usize) {
+            counter.inc();
+        }
         let (reason, topic, client) = (reason.name(), &*message.topic, &*client.client_id);
         match dropping.reason {
             // The everyday end of a message that nobody is subscribed to.
