@@ -181,7 +181,7 @@ fn hookgate(verb: &str) -> Command {
 
 /// `hookgate bench` with Hookgate itself optimised like its dependencies, which are then not built a second time.
 fn optimised() -> Command {
-    step::cargo(["run", "--quiet", "--config", "profile.dev.opt-level=3", "--bin", "hookgate", "--", "bench"])
+    step::cargo(["run", "--quiet", "--config", "profile.dev.package.hookgate.opt-level=3", "--bin", "hookgate", "--", "bench"])
 }
 
 #[cfg(test)]
