@@ -19,7 +19,7 @@ use super::{
         packet::Packet,
         process::{self, CpuTime},
     },
-    PAYLOAD_BYTES, Plan,
+    LONGEST_US, PAYLOAD_BYTES, Plan,
     peer::Broker,
     report::Measured,
     socket::Socket,
@@ -62,7 +62,7 @@ impl Flow {
             received: AtomicU64::new(0),
             measuring: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            latencies: Mutex::new(Histogram::new(3)?),
+            latencies: Mutex::new(Histogram::new_with_max(LONGEST_US, 3)?),
         }))
     }
 

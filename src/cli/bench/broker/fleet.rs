@@ -21,7 +21,7 @@ use super::{
         packet::Packet,
         process::{self, CpuTime},
     },
-    PAYLOAD_BYTES,
+    LONGEST_US, PAYLOAD_BYTES,
     peer::Broker,
     report::{Figure, Measured},
     socket::Socket,
@@ -57,7 +57,7 @@ pub(super) async fn measure(clients: u32) -> anyhow::Result<Measured> {
     let cpu = CpuTime::of(broker.id())?;
     let begun = Instant::now();
     command_each(broker.address, clients).await?;
-    let mut latencies = Histogram::new(3)?;
+    let mut latencies = Histogram::new_with_max(LONGEST_US, 3)?;
     for worker in &mut workers {
         for us in worker.hear("received").await?.split_whitespace() {
             latencies.saturating_record(us.parse()?);

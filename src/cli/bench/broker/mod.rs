@@ -21,6 +21,8 @@ use super::scenario::Scenario;
 
 /// Bytes of a message's payload; its first eight are the time at which it was sent.
 const PAYLOAD_BYTES: usize = 100;
+/// The longest latency that is told from a longer one, microseconds.
+const LONGEST_US: u64 = 60_000_000;
 
 /// How the broker scenarios are measured.
 #[derive(Clone, Copy, Debug)]
