@@ -271,7 +271,7 @@ pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
     shared.aftermath.publish(client, message).await;
 }
 
-/// Ends a session for good: its subscriptions go, and what it held is dropped.
+/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped.
 pub(super) async fn end(shared: &Shared, mut session: Box<Session>) {
     shared.metrics.sessions.dec();
     for filter in session.filters().texts() {
@@ -279,6 +279,12 @@ pub(super) async fn end(shared: &Shared, mut session: Box<Session>) {
         shared.metrics.subscriptions.dec();
     }
     for parcel in session.end() {
-        shared.aftermath.dropped(session.mailbox().client(), parcel.message, DropReason::SessionEnded).await;
+        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
+        let (client, message, reason) = match group.map(|group| group.deliver(&parcel.message)) {
+            Some(Ok(())) => continue,
+            Some(Err(rejected)) => (rejected.client, rejected.parcel.message, rejected.reason),
+            None => (session.mailbox().client(), parcel.message, DropReason::SessionEnded),
+        };
+        shared.aftermath.dropped(client, message, reason).await;
     }
 }

@@ -59,15 +59,14 @@ where
             Ok(Err(fault)) => fault,
             Err(_) => Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long"),
         },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => shared.shutting_down(),
     };
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(&fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(&fault, shared.server_reference(&fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
     let farewell = async {
