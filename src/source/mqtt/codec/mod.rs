@@ -64,12 +64,7 @@ impl Codec {
         }
     }
 
-    /// Keeps packets to the client within its maximum packet size.
-    pub(super) fn limit_outgoing(&mut self, max_packet_bytes: u32) {
-        self.max_outgoing_bytes = max_packet_bytes as usize;
-    }
-
-    /// The next packet of `buffer`, if it is there as a whole.
+    /// The next packet of `buffer`, if it is there as a whole. From CONNECT on, packets to the client keep within what it takes.
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Incoming>, Fault> {
         if let Wire::Unknown = self.wire {
             let Some(opening) = Opening::read(buffer)? else { return Ok(None) };
@@ -89,6 +84,11 @@ impl Codec {
             Wire::V3(protocol, codec) => codec.decode(buffer).map_err(fault)?.map(|(packet, _)| incoming_3(packet, *protocol)),
             Wire::V5(codec) => codec.decode(buffer).map_err(fault)?.map(|(packet, _)| incoming_5(packet, self.clean_start, peculiar)),
         };
+        if let Some(Incoming::Connect(connect)) = &packet
+            && let Some(bytes) = connect.max_packet_bytes
+        {
+            self.max_outgoing_bytes = bytes as usize;
+        }
         Ok(packet)
     }
 

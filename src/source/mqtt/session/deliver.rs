@@ -21,13 +21,15 @@ const DELIVERY_BATCH: usize = 64;
 
 impl Session {
     /// A delivery was acknowledged or refused by the client.
-    pub(super) fn received(&self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
+    pub(super) fn received(&mut self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
         let Some(Parcel { message, qos, .. }) = parcel else { return };
         if ack.code >= reason::FIRST_ERROR {
             let said = ack.text.as_deref().unwrap_or_default();
             out.push(dropped(message, DropReason::Refused, format!("reason code {:#04x} {said}", ack.code).trim_end().into()));
         } else if wanted.acked {
             out.push(Output::Observe(Detail::MessageAcked(Delivery { message, qos })));
+        } else {
+            self.unmade.acked += 1;
         }
     }
 
@@ -77,15 +79,16 @@ impl Session {
     }
 
     fn send(&mut self, parcel: Parcel, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
-        let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
-        if has_expired(&parcel.message, now_ms) {
+        if has_expired(&parcel.message, self.link.client.connected_at_ms, now_ms) {
             out.push(dropped(parcel.message, DropReason::Expired, Text::new()));
             return;
         }
+        let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
         if !self.link.fit(&mut forward) {
             out.push(self.too_large(parcel.message));
             return;
         }
+        self.unmade.delivered += u64::from(!wanted.delivered);
         let delivered =
             wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
         let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };
@@ -126,10 +129,11 @@ impl Link {
     }
 }
 
-/// Whether a message has outlived its interval. One of 0 seconds lives for the second in which it came: it reaches those who are there.
-fn has_expired(message: &Message, now_ms: u64) -> bool {
-    let expiry_s = message.properties.as_ref().and_then(|properties| properties.expiry_s);
-    expiry_s.is_some_and(|expiry_s| now_ms.saturating_sub(message.received_at_ms) / 1000 >= u64::from(expiry_s.max(1)))
+/// Whether a message has outlived its interval. One of 0 seconds reaches those who are there when it comes, within that second.
+fn has_expired(message: &Message, connected_at_ms: u64, now_ms: u64) -> bool {
+    let Some(expiry_s) = message.properties.as_ref().and_then(|properties| properties.expiry_s) else { return false };
+    let was_away = expiry_s == 0 && message.received_at_ms <= connected_at_ms;
+    was_away || now_ms.saturating_sub(message.received_at_ms) / 1000 >= u64::from(expiry_s.max(1))
 }
 
 /// One transmission, with what is left of the message's interval.
