@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use super::{
     codec::Codec,
     forward,
-    packet::{Ack, Connect, Forward, Incoming, Outgoing, Protocol, Publish},
+    packet::{Ack, Alias, Connect, Forward, Incoming, Outgoing, Protocol, Publish},
     reason::{self, Fault},
     session::connect::Terms,
 };
@@ -117,6 +117,7 @@ fn forwarded(protocol: Protocol, publish: &Publish) {
         retain: publish.retain,
         expiry_s: publish.properties.as_ref().and_then(|properties| properties.expiry_s),
         subscription_ids: Box::default(),
+        alias: publish.alias.map(Alias::New),
     };
     assert!(forward::fits(&forward, protocol.is_5()), "what arrived fits");
     let size = forward::size(&forward, protocol.is_5());
@@ -126,7 +127,7 @@ fn forwarded(protocol: Protocol, publish: &Publish) {
     let mut wire = BytesMut::new();
     begun(protocol).encode(Outgoing::Publish(forward), &mut wire).expect("a PUBLISH can be written");
     assert_eq!(wire.len(), size);
-    let expected = Publish { alias: None, has_subscription_id: false, ..publish.clone() };
+    let expected = Publish { has_subscription_id: false, ..publish.clone() };
     assert_eq!(again(protocol, wire), Incoming::Publish(Box::new(expected)));
 }
 

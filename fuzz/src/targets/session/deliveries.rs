@@ -1,12 +1,12 @@
 //! The client's books over what it gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    event::{Bytes, QoS},
+    event::{Bytes, Message, QoS, Text},
     source::mqtt::{
         forward,
-        packet::{Ack, Forward},
+        packet::{Ack, Alias, Forward},
         reason,
     },
 };
@@ -28,12 +28,15 @@ pub(super) struct Terms {
     pub(super) five: bool,
     pub(super) window: usize,
     pub(super) max_packet_bytes: usize,
+    pub(super) alias_maximum: u16,
 }
 
 #[derive(Debug)]
 pub(super) struct Deliveries {
     pub(super) terms: Terms,
     flights: BTreeMap<u16, Flight>,
+    /// What the session has defined on this connection.
+    aliases: HashMap<u16, Text>,
     /// Serial of the next message that is posted.
     next: u64,
     /// Messages before this one were sent.
@@ -54,6 +57,7 @@ impl Deliveries {
         Deliveries {
             terms,
             flights: BTreeMap::new(),
+            aliases: HashMap::new(),
             next: 0,
             fresh_from: 0,
             again_from: 0,
@@ -76,12 +80,14 @@ impl Deliveries {
     pub(super) fn attached(&mut self, terms: Terms) {
         self.terms = terms;
         self.again_from = 0;
+        self.aliases.clear();
         self.flights.values_mut().for_each(|flight| flight.sent = false);
     }
 
     /// PUBLISH came.
     pub(super) fn came(&mut self, forward: &Forward) {
-        let serial = serial(forward);
+        let serial = serial(&forward.message);
+        self.named(forward);
         let size = forward::size(forward, self.terms.five);
         assert!(!self.terms.five || size <= self.terms.max_packet_bytes, "{size} bytes exceed {:?}", self.terms);
         if forward.dup {
@@ -91,7 +97,8 @@ impl Deliveries {
             assert_eq!((flight.serial, flight.qos, flight.received, flight.sent), (serial, forward.qos, false, false), "{forward:?}");
             flight.sent = true;
         } else {
-            assert_ne!(forward.expiry_s, Some(0), "{forward:?} has expired");
+            let lived_long = forward.message.properties.as_ref().is_none_or(|properties| properties.expiry_s == Some(0));
+            assert!(forward.expiry_s != Some(0) || lived_long, "{forward:?} has expired");
             assert!(serial >= self.fresh_from, "{serial} is sent out of order, or twice");
             self.fresh_from = serial + 1;
             self.sent += 1;
@@ -108,6 +115,26 @@ impl Deliveries {
         }
         let open = self.flights.values().filter(|flight| flight.sent).count();
         assert!(open <= self.terms.window, "{open} deliveries exceed {:?}", self.terms);
+    }
+
+    /// The topic, or what stands for it.
+    fn named(&mut self, forward: &Forward) {
+        let topic = &forward.message.topic;
+        match forward.alias {
+            None => {}
+            Some(Alias::New(alias)) => {
+                assert!((1..=self.terms.alias_maximum).contains(&alias), "{forward:?} exceeds {:?}", self.terms);
+                self.aliases.insert(alias, topic.clone());
+            }
+            Some(Alias::Known(alias)) => assert_eq!(self.aliases.get(&alias), Some(topic), "{forward:?}"),
+        }
+    }
+
+    /// The session has told the end of a message; of one that was sent before, when it cannot be sent again or was refused.
+    pub(super) fn dropped(&mut self, message: &Message) {
+        self.ended += 1;
+        let serial = serial(message);
+        self.flights.retain(|_, flight| flight.serial != serial);
     }
 
     /// PUBREL came.
@@ -155,6 +182,6 @@ impl Deliveries {
 }
 
 /// The number in front of the payload.
-pub(super) fn serial(forward: &Forward) -> u64 {
-    u64::from_be_bytes(*forward.message.payload.first_chunk().expect("every message has its serial"))
+fn serial(message: &Message) -> u64 {
+    u64::from_be_bytes(*message.payload.first_chunk().expect("every message has its serial"))
 }

@@ -26,6 +26,7 @@ pub(super) struct Bounds {
     pub(super) receive_maximum: u8,
     pub(super) max_inflight: u8,
     pub(super) max_queued_messages: u8,
+    pub(super) max_topic_aliases: u8,
     pub(super) deny_by_disconnect: bool,
 }
 
@@ -35,6 +36,7 @@ pub(super) struct Hello {
     pub(super) protocol: Level,
     pub(super) receive_maximum: u8,
     pub(super) max_packet_bytes: Option<u8>,
+    pub(super) topic_alias_maximum: u8,
     pub(super) ends_with_connection: bool,
     pub(super) problem_information: bool,
 }
@@ -45,6 +47,7 @@ impl Hello {
         protocol: Level::V5,
         receive_maximum: u8::MAX,
         max_packet_bytes: None,
+        topic_alias_maximum: 0,
         ends_with_connection: false,
         problem_information: true,
     };
@@ -105,7 +108,7 @@ pub(super) enum Step {
     /// Kafka answers for a publish, or its receipt is dropped.
     Settle { which: u8, outcome: Fate },
     /// Another client publishes to this one.
-    Post { qos: Qos, size: u8, expiry_s: Option<u8>, retain: bool, subscription_ids: Vec<u8> },
+    Post(Post),
     /// Time passes.
     Pass { ms: u16 },
     /// The connection has its turn, with so much room to write.
@@ -146,6 +149,28 @@ pub(super) enum Fate {
     Unauthorized,
     Unknown,
     Dropped,
+}
+
+/// A publish of another client.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+pub(super) struct Post {
+    pub(super) qos: Qos,
+    pub(super) topic: u8,
+    pub(super) size: u8,
+    pub(super) expiry_s: Option<u8>,
+    pub(super) retain: bool,
+    pub(super) subscription_id: Option<u8>,
+    pub(super) is_shared: bool,
+}
+
+impl Post {
+    /// One that nothing speaks against.
+    pub(super) const PLAIN: Post =
+        Post { qos: Qos::Q1, topic: 0, size: 0, expiry_s: None, retain: false, subscription_id: None, is_shared: false };
+
+    pub(super) fn topic(self) -> &'static str {
+        TOPICS[usize::from(self.topic % 4)]
+    }
 }
 
 /// A publish of the client.

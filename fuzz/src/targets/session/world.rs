@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::{
     deliveries::{self, Deliveries},
     publishes::{Pending, Publishes},
-    script::{self, Decision, Fate, Hello, Kind, Level, Other, Qos, Script, Step, packet_id},
+    script::{self, Decision, Fate, Hello, Kind, Other, Post, Qos, Script, Step, packet_id},
 };
 use crate::{
     config::{DeniedPublish, Mqtt},
@@ -18,7 +18,7 @@ use crate::{
         mailbox::Parcel,
         packet::{Ack, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
         reason,
-        samples::{client, connect, message},
+        samples::{client, connect, expiring, message},
         session::{Output, Session, Unmade, Verdict, Wanted, connect::Terms},
     },
 };
@@ -46,6 +46,7 @@ impl World {
             max_queued_messages: usize::from(bounds.max_queued_messages),
             denied_publish: if bounds.deny_by_disconnect { DeniedPublish::Disconnect } else { DeniedPublish::Acknowledge },
             max_subscriptions: 6,
+            max_topic_aliases: u16::from(bounds.max_topic_aliases % 4),
             ..Mqtt::default()
         });
         let terms = terms(script.hello, &limits);
@@ -98,7 +99,7 @@ impl World {
             }
             Step::Decide { which, verdict } => self.decide(*which, *verdict),
             Step::Settle { which, outcome } => self.settle(*which, *outcome),
-            Step::Post { qos, size, expiry_s, retain, subscription_ids } => self.post(*qos, *size, *expiry_s, *retain, subscription_ids),
+            Step::Post(post) => self.post(*post),
             Step::Pass { ms } => self.now_ms += u64::from(*ms),
             Step::Advance { room_bytes } => self.advance(usize::from(*room_bytes)),
             Step::Break => self.disconnect(),
@@ -150,7 +151,7 @@ impl World {
     fn check_windows(&mut self) {
         let window = self.deliveries.terms.window.min(usize::from(self.limits.max_queued_messages as u16));
         for _ in 0..window {
-            self.post(Qos::Q1, 0, None, false, &[]);
+            self.post(Post::PLAIN);
         }
         let before = self.deliveries.sent;
         self.session.has_mail();
@@ -242,7 +243,9 @@ impl World {
                 }
                 Output::Observe(Detail::MessageDelivered(_)) => self.deliveries.delivered += 1,
                 Output::Observe(Detail::MessageAcked(_)) => self.deliveries.ended += 1,
-                Output::Observe(Detail::MessageDropped(dropping)) if dropping.message.publisher != "device" => self.deliveries.ended += 1,
+                Output::Observe(Detail::MessageDropped(dropping)) if dropping.message.publisher != "device" => {
+                    self.deliveries.dropped(&dropping.message);
+                }
                 Output::Goodbye { .. } => self.disconnect(),
                 Output::Publish { .. } | Output::Observe(_) | Output::Subscribe { .. } | Output::Unsubscribe(_) => {}
             }
@@ -329,15 +332,17 @@ impl World {
         }
     }
 
-    fn post(&mut self, qos: Qos, size: u8, expiry_s: Option<u8>, retain: bool, subscription_ids: &[u8]) {
-        let mut message = message("devices/1/command", qos.qos(), "");
-        message.payload = self.deliveries.payload(usize::from(size));
+    fn post(&mut self, post: Post) {
+        let qos = post.qos.qos();
+        let mut message = message(post.topic(), qos, "");
+        message.payload = self.deliveries.payload(usize::from(post.size));
         message.received_at_ms = self.now_ms;
-        if let Some(expiry_s) = expiry_s {
-            message = crate::source::mqtt::samples::expiring(message, u32::from(expiry_s));
+        if let Some(expiry_s) = post.expiry_s {
+            message = expiring(message, u32::from(expiry_s));
         }
-        let subscription_ids = subscription_ids.iter().map(|id| u32::from(*id) + 1).collect();
-        let parcel = Parcel { message: Arc::new(message), qos: qos.qos(), retain, subscription_ids };
+        let subscription_ids = post.subscription_id.map(|id| u32::from(id) + 1).into_iter().collect();
+        let share = post.is_shared.then(|| "$share/g/#".into());
+        let parcel = Parcel { message: Arc::new(message), qos, retain: post.retain, subscription_ids, share };
         if self.session.mailbox().push(parcel).is_ok() {
             self.deliveries.taken += 1;
         }
@@ -380,6 +385,7 @@ fn terms(hello: Hello, limits: &Mqtt) -> Terms {
         receive_maximum: if five { u16::from(hello.receive_maximum).max(1) } else { u16::MAX },
         max_packet_bytes: hello.max_packet_bytes.filter(|_| five).map(|bytes| u32::from(bytes).max(1)),
         problem_information: five && hello.problem_information,
+        topic_alias_maximum: if five { u16::from(hello.topic_alias_maximum) } else { 0 },
         ..connect(protocol)
     };
     Terms::negotiate(connect, limits, || "fresh".into()).expect("these terms are granted")
@@ -390,5 +396,6 @@ fn promised(terms: &Terms, limits: &Mqtt) -> deliveries::Terms {
         five: terms.protocol.is_5(),
         window: usize::from(terms.receive_maximum.min(limits.max_inflight)),
         max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
+        alias_maximum: terms.server_alias_maximum,
     }
 }
