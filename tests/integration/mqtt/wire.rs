@@ -235,6 +235,19 @@ impl Wire {
         self.receive().await.publish(five)
     }
 
+    pub(super) fn is_5(&self) -> bool {
+        self.five
+    }
+
+    pub(super) fn read_publish(&self, packet: &Packet) -> Publish {
+        packet.publish(self.five)
+    }
+
+    /// Gives what others published the time to arrive here, where nothing is expected or nobody knows how much.
+    pub(super) async fn settle(&mut self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
     /// Expects the end, after DISCONNECT with `code` when the client speaks MQTT 5.
     pub(super) async fn expect_end(&mut self, code: u8) {
         let mut last = None;

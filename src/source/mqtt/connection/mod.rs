@@ -7,6 +7,7 @@
 //! Invariants: `client.disconnected` is raised once for each client that was let in, and after it only its will and the end of its session;
 //! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
+mod ahead;
 mod closing;
 mod handshake;
 mod lane;
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use self::{
+    ahead::Ahead,
     handshake::Admitted,
     lane::{Lane, Work},
 };
@@ -49,6 +51,7 @@ struct Connection {
     codec: Codec,
     input: BytesMut,
     read_bytes: usize,
+    ahead: Ahead,
     output: BytesMut,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
@@ -91,6 +94,7 @@ where
         codec,
         input,
         read_bytes: open::READ_BYTES,
+        ahead: Ahead::default(),
         output: BytesMut::new(),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),

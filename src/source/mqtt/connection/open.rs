@@ -91,7 +91,15 @@ impl Connection {
             if draining && self.is_drained(&phase) {
                 return self.fail(self.shared.shutting_down());
             }
-            let may_read = !draining && !self.is_behind() && self.can_answer();
+            let may_take = !draining && !self.is_behind() && self.can_answer();
+            if self.ahead.ended && may_take {
+                if self.ahead.is_empty(&self.input) {
+                    return lost(); // all packets before the end were taken
+                }
+                continue;
+            }
+            let may_look = !draining && self.can_answer() && self.ahead.has_room(&self.input);
+            let may_read = (may_take || may_look) && !self.ahead.ended;
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
             if self.mute {
                 self.output.clear();
@@ -111,10 +119,13 @@ impl Connection {
                 () = timer.as_mut() => Wake::Timer,
             };
             match wake {
-                Wake::Read(Ok(0) | Err(_)) => return lost(), // all packets before it were taken
-                Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
+                Wake::Read(Ok(0) | Err(_)) => self.ahead.ended = true,
+                Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
                     self.keep_alive.heard(Instant::now());
+                    if !may_take {
+                        self.answer_pings();
+                    }
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
                     }
@@ -147,7 +158,11 @@ impl Connection {
             }
         }
         while !draining && !self.is_behind() && self.can_answer() {
+            let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            if self.ahead.taken(&packet, bytes - self.input.len()) {
+                continue;
+            }
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
                 return Ok(Some(end));
@@ -197,6 +212,15 @@ impl Connection {
             }
         }
         Ok(end)
+    }
+
+    /// Nothing is taken for now, but the client may ask whether we are there.
+    fn answer_pings(&mut self) {
+        for _ in 0..self.ahead.pings(&self.input) {
+            if self.send(Outgoing::PingResp).is_err() {
+                tracing::debug!(client_id = %self.client.client_id, "PINGRESP does not fit into what the client takes");
+            }
+        }
     }
 
     fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
