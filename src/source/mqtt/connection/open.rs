@@ -35,6 +35,18 @@ const MAX_READ_BYTES: usize = 32 * 1024;
 /// How long the last packets to a client may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What may be done about the client's side of the socket.
+enum Intake {
+    /// Read it.
+    Read,
+    /// Not now.
+    Wait,
+    /// Packets that came before its end are left: take them.
+    Again,
+    /// It has ended, and everything before its end was taken.
+    Over,
+}
+
 /// What woke the connection.
 enum Wake {
     Read(std::io::Result<usize>),
@@ -91,15 +103,12 @@ impl Connection {
             if draining && self.is_drained(&phase) {
                 return self.fail(self.shared.shutting_down());
             }
-            let may_take = !draining && !self.is_behind() && self.can_answer();
-            if self.ahead.ended && may_take {
-                if self.ahead.is_empty(&self.input) {
-                    return lost(); // all packets before the end were taken
-                }
-                continue;
-            }
-            let may_look = !draining && self.can_answer() && self.ahead.has_room(&self.input);
-            let may_read = (may_take || may_look) && !self.ahead.ended;
+            let may_read = match self.intake(draining) {
+                Intake::Over => return lost(),
+                Intake::Again => continue,
+                Intake::Read => true,
+                Intake::Wait => false,
+            };
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
             if self.mute {
                 self.output.clear();
@@ -123,9 +132,6 @@ impl Connection {
                 Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
                     self.keep_alive.heard(Instant::now());
-                    if !may_take {
-                        self.answer_pings();
-                    }
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
                     }
@@ -214,7 +220,22 @@ impl Connection {
         Ok(end)
     }
 
-    /// Nothing is taken for now, but the client may ask whether we are there.
+    /// What comes next from the client; looks ahead when nothing is taken for now, because it may ask whether we are there.
+    fn intake(&mut self, draining: bool) -> Intake {
+        if draining || !self.can_answer() {
+            return Intake::Wait;
+        }
+        if self.is_behind() {
+            self.answer_pings();
+            return if self.ahead.has_room(&self.input) && !self.ahead.ended { Intake::Read } else { Intake::Wait };
+        }
+        match self.ahead.ended {
+            false => Intake::Read,
+            true if self.ahead.is_empty(&self.input) => Intake::Over,
+            true => Intake::Again,
+        }
+    }
+
     fn answer_pings(&mut self) {
         for _ in 0..self.ahead.pings(&self.input) {
             if self.send(Outgoing::PingResp).is_err() {
