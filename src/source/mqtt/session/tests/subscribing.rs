@@ -73,7 +73,10 @@ fn shared_subscriptions() {
         let entered: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
         assert_eq!(entered, ["enter $share/g/a/# retained=false", "enter $share/h/a/# retained=false", "enter a/# retained=true"]);
         let left = desk.give(Incoming::Unsubscribe(Unsubscribe { id: 1, filters: vec!["$share/g/a/#".into(), "$share/i/a/#".into()] }));
-        assert_eq!(left, ["session.unsubscribed $share/g/a/#", "leave $share/g/a/#", "UNSUBACK 1 [00, 11]"]);
+        assert_eq!(
+            left,
+            ["client.unsubscribe $share/g/a/#", "session.unsubscribed $share/g/a/#", "leave $share/g/a/#", "UNSUBACK 1 [00, 11]"]
+        );
     }
     let no_local = SubscribeOptions { no_local: true, ..options(QoS::AtMostOnce) };
     let packet = Subscribe { id: 1, subscription_id: None, filters: vec![("$share/g/a".into(), no_local)] };
