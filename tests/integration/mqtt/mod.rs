@@ -2,6 +2,7 @@
 
 mod broker;
 mod clients;
+mod conformance;
 mod delivery;
 mod inbound;
 mod protocol;
