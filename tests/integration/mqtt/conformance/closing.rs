@@ -41,21 +41,17 @@ fn faults(place: &Place) -> Vec<(&'static str, Vec<u8>)> {
     faults
 }
 
-const DISCONNECT_CODES: [u8; 29] = [
-    0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B,
+/// The codes of DISCONNECT that servers send, all of them faults.
+const ERRORS: &[u8] = &[
+    0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B,
     0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
 ];
 
 /// Every fault of the list ends its connection; the DISCONNECT packets of MQTT 5.
 async fn all_end(place: &Place) -> Vec<(&'static str, Packet)> {
-    let mut said = Vec::new();
-    for (name, bytes) in faults(place) {
-        if let Some(packet) = place.ends(name, &bytes, &DISCONNECT_CODES[2..]).await {
-            said.push((name, packet));
-        }
-    }
+    let said = place.all_end(faults(place), ERRORS).await;
     place.wire("witness").await.expect_quiet().await;
-    said
+    said.into_iter().filter_map(|(name, packet)| Some((name, packet?))).collect()
 }
 
 pub(super) async fn faults_end_the_connection(place: Place) {
@@ -87,7 +83,7 @@ pub(super) async fn disconnects_fit(place: Place) {
                 break; // CONNACK itself would not fit
             }
             wire.send(&bytes).await;
-            let packet = closed(name, &mut wire, &DISCONNECT_CODES[2..]).await.expect("DISCONNECT");
+            let packet = closed(name, &mut wire, ERRORS).await.expect("DISCONNECT");
             assert!(packet.size() <= maximum.into(), "{name}: {} bytes", packet.size());
             let found = properties_after(&packet, 1);
             assert_eq!(property(&found, 0x26), None, "no user properties");

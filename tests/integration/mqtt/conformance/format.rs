@@ -50,13 +50,10 @@ fn with_string(place: &Place, bytes: &[u8]) -> Vec<(&'static str, bool, Vec<u8>)
 }
 
 async fn strings_end_the_connection(place: &Place, bytes: &[u8]) {
-    for (name, is_connect, packet) in with_string(place, bytes) {
-        if is_connect {
-            place.refused(name, &packet).await;
-        } else {
-            place.ends(name, &packet, BAD_FORMAT).await;
-        }
-    }
+    let (connects, others): (Vec<_>, Vec<_>) = with_string(place, bytes).into_iter().partition(|(_, is_connect, _)| *is_connect);
+    let named = |cases: Vec<_>| cases.into_iter().map(|(name, _, packet)| (name, packet)).collect();
+    place.all_end(named(others), BAD_FORMAT).await;
+    place.all_refused(named(connects)).await;
 }
 
 pub(super) async fn ill_formed_utf8(place: Place) {
@@ -100,9 +97,13 @@ pub(super) async fn shortest_lengths(place: Place) {
     }
     if place.five() {
         // What it takes: longer than need be is malformed.
-        place.ends("remaining length of PINGREQ in two bytes", &[0xC0, 0x80, 0], BAD_FORMAT).await;
-        let publish = packet(0x30, &[&text(place.topic("t")), &[0x80, 0], b"x"]);
-        place.ends("property length in two bytes", &publish, BAD_FORMAT).await;
+        let id = [0x8B, 0x80, 0x80, 0];
+        let cases = vec![
+            ("remaining length of PINGREQ in two bytes", vec![0xC0, 0x80, 0]),
+            ("property length in two bytes", packet(0x30, &[&text(place.topic("t")), &[0x80, 0], b"x"])),
+            ("subscription identifier in four", packet(0x82, &[&[0, 1, 5, 0x0B], &id, &text(place.topic("t")), &[0]])),
+        ];
+        place.all_end(cases, BAD_FORMAT).await;
     }
 }
 
@@ -140,6 +141,7 @@ pub(super) async fn string_pairs(place: Place) {
 pub(super) async fn reserved_flags(place: Place) {
     let none: &[u8] = if place.five() { &[0] } else { &[] };
     let filter = text(place.topic("t"));
+    let mut cases = Vec::new();
     for (kind, right, body) in [
         (4_u8, 0, vec![0, 1]),
         (5, 0, vec![0, 1]),
@@ -151,10 +153,10 @@ pub(super) async fn reserved_flags(place: Place) {
         (14, 0, Vec::new()),
     ] {
         for flags in (0..16).filter(|flags| *flags != right) {
-            let name = format!("packet type {kind} with flags {flags:#x}");
-            place.ends(&name, &packet(kind << 4 | flags, &[&body]), &[0x81]).await;
+            cases.push((format!("packet type {kind} with flags {flags:#x}"), packet(kind << 4 | flags, &[&body])));
         }
     }
+    place.all_end(cases, &[0x81]).await;
     for flags in 1..16 {
         let mut connect = place.connect("flagged").bytes();
         connect[0] |= flags;
@@ -174,14 +176,13 @@ pub(super) async fn no_identifier_with_qos_0(place: Place) {
 pub(super) async fn clients_use_identifiers(place: Place) {
     let none: &[u8] = if place.five() { &[0] } else { &[] };
     let topic = text(place.topic("t"));
-    for (name, bytes) in [
-        ("SUBSCRIBE", packet(0x82, &[&[0, 0], none, &topic, &[0]])),
-        ("UNSUBSCRIBE", packet(0xA2, &[&[0, 0], none, &topic])),
-        ("PUBLISH with QoS 1", packet(0x32, &[&topic, &[0, 0], none, b"x"])),
-        ("PUBLISH with QoS 2", packet(0x34, &[&topic, &[0, 0], none, b"x"])),
-    ] {
-        place.ends(&format!("{name} under identifier 0"), &bytes, &[0x81, 0x82]).await;
-    }
+    let cases = vec![
+        ("SUBSCRIBE under identifier 0", packet(0x82, &[&[0, 0], none, &topic, &[0]])),
+        ("UNSUBSCRIBE under identifier 0", packet(0xA2, &[&[0, 0], none, &topic])),
+        ("PUBLISH with QoS 1 under identifier 0", packet(0x32, &[&topic, &[0, 0], none, b"x"])),
+        ("PUBLISH with QoS 2 under identifier 0", packet(0x34, &[&topic, &[0, 0], none, b"x"])),
+    ];
+    place.all_end(cases, &[0x81, 0x82]).await;
 }
 
 pub(super) async fn servers_use_free_identifiers(place: Place) {

@@ -26,7 +26,7 @@ mod will;
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use self::{
-    place::Place,
+    place::{Place, said},
     row::{Check, Document, Row},
 };
 use crate::support::Gate;
@@ -51,9 +51,7 @@ async fn hold(document: &Document, sections: &[&str]) {
     let mut failed = Vec::new();
     for (number, words, name, task) in running {
         if let Err(error) = task.await {
-            let panic = error.into_panic();
-            let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            failed.push(format!("[{number}] {words}\n    {name}: {}", said.unwrap_or_default()));
+            failed.push(format!("[{number}] {words}\n    {name}: {}", said(error)));
         }
     }
     assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), document.title, failed.join("\n"));

@@ -1,6 +1,8 @@
 //! What the checks share: a place of their own at a broker, a client that behaves where it is told to, and a reader of properties.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin};
+
+use tokio::task::JoinError;
 
 use crate::mqtt::wire::{Connect, Listening, Packet, Publish, Wire, packet, properties, take_text, take_u16, take_variable, text};
 
@@ -130,6 +132,33 @@ impl Place {
         wire
     }
 
+    /// [`Place::refused`] for each, by name.
+    pub(super) async fn all_refused(&self, cases: Vec<(&'static str, Vec<u8>)>) -> Vec<Option<Packet>> {
+        let mut works: Vec<Pin<Box<dyn Future<Output = Option<Packet>> + Send>>> = Vec::new();
+        for (name, bytes) in cases {
+            let place = self.clone();
+            works.push(Box::pin(async move { place.refused(name, &bytes).await }));
+        }
+        each(works).await
+    }
+
+    /// [`Place::ends`] for each, by name, with one of the same codes.
+    pub(super) async fn all_end<N: AsRef<str> + Send + Sync + 'static>(
+        &self,
+        cases: Vec<(N, Vec<u8>)>,
+        codes: &'static [u8],
+    ) -> Vec<(N, Option<Packet>)> {
+        let mut works: Vec<Pin<Box<dyn Future<Output = (N, Option<Packet>)> + Send>>> = Vec::new();
+        for (name, bytes) in cases {
+            let place = self.clone();
+            works.push(Box::pin(async move {
+                let last = place.ends(name.as_ref(), &bytes, codes).await;
+                (name, last)
+            }));
+        }
+        each(works).await
+    }
+
     /// Connects, sends `bytes`, and expects the end; MQTT 5 says with a DISCONNECT of one of `codes` why.
     pub(super) async fn ends(&self, name: &str, bytes: &[u8], codes: &[u8]) -> Option<Packet> {
         let mut wire = self.wire("offender").await;
@@ -151,6 +180,26 @@ pub(super) async fn closed(name: &str, wire: &mut Wire, codes: &[u8]) -> Option<
     let after = wire.receive_or_end().await;
     assert_eq!(after, None, "{name}: something follows DISCONNECT");
     Some(last)
+}
+
+/// Does all, one after the other, and tells of all that fail.
+pub(super) async fn each<T: Send + 'static>(works: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> Vec<T> {
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for work in works {
+        match tokio::spawn(work).await {
+            Ok(result) => done.push(result),
+            Err(error) => failed.push(said(error)),
+        }
+    }
+    assert!(failed.is_empty(), "{} of {}:\n    {}", failed.len(), failed.len() + done.len(), failed.join("\n    "));
+    done
+}
+
+/// What a task said when it panicked.
+pub(super) fn said(error: JoinError) -> String {
+    let panic = error.into_panic();
+    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    text.unwrap_or_default()
 }
 
 pub(super) fn id_of(packet: &Packet) -> u16 {
