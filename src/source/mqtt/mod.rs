@@ -168,6 +168,8 @@ impl Broker {
             while self.alive.recv().await.is_some() {}
             sessions::publish_waiting_wills(&self.shared).await;
             self.shared.aftermath.flush().await;
+            sessions::end_with_process(&self.shared).await;
+            self.shared.aftermath.flush().await;
         };
         let finished = tokio::time::timeout(patience, orderly).await.is_ok();
         if !finished {

@@ -4,6 +4,7 @@ mod broker;
 mod clients;
 mod conformance;
 mod delivery;
+mod hooks;
 mod inbound;
 mod protocol;
 mod retained;

@@ -17,7 +17,7 @@ use crate::{
         mailbox::Parcel,
         packet::Outgoing,
         reason::{self, Fault},
-        session::{Granted, Output, Wanted},
+        session::{Granted, Output, Unmade, Wanted},
         sessions::{Eviction, Tenancy},
     },
 };
@@ -188,6 +188,14 @@ impl Connection {
             }
         }
         self.outputs = outputs;
+        if let Some(session) = &mut self.session {
+            let Unmade { delivered, acked } = session.take_unmade();
+            for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
+                if firings > 0 {
+                    self.shared.pipeline.count(hook, firings);
+                }
+            }
+        }
         Ok(end)
     }
 

@@ -23,7 +23,6 @@ pub(crate) const MAX_TOPIC_LEVELS: usize = 128;
 pub(crate) struct Terms {
     pub(crate) protocol: Protocol,
     pub(crate) client_id: Text,
-    pub(crate) username: Option<Text>,
     pub(crate) clean_start: bool,
     /// As granted; 0 is none.
     pub(crate) keep_alive_s: u16,
@@ -80,7 +79,6 @@ impl Terms {
         Ok(Terms {
             protocol: connect.protocol,
             client_id,
-            username,
             clean_start: connect.clean_start,
             keep_alive_s,
             session_expiry_s,

@@ -21,13 +21,15 @@ const DELIVERY_BATCH: usize = 64;
 
 impl Session {
     /// A delivery was acknowledged or refused by the client.
-    pub(super) fn received(&self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
+    pub(super) fn received(&mut self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
         let Some(Parcel { message, qos, .. }) = parcel else { return };
         if ack.code >= reason::FIRST_ERROR {
             let said = ack.text.as_deref().unwrap_or_default();
             out.push(dropped(message, DropReason::Refused, format!("reason code {:#04x} {said}", ack.code).trim_end().into()));
         } else if wanted.acked {
             out.push(Output::Observe(Detail::MessageAcked(Delivery { message, qos })));
+        } else {
+            self.unmade.acked += 1;
         }
     }
 
@@ -88,6 +90,7 @@ impl Session {
             out.push(dropped(parcel.message, DropReason::TooLarge, text.into()));
             return;
         }
+        self.unmade.delivered += u64::from(!wanted.delivered);
         let delivered =
             wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
         let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };

@@ -57,6 +57,13 @@ pub(super) struct Wanted {
     pub(super) acked: bool,
 }
 
+/// Events that happened and were not made, because nobody wants them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unmade {
+    pub(super) delivered: u64,
+    pub(super) acked: u64,
+}
+
 /// What belongs to one connection of the session.
 #[derive(Debug)]
 struct Link {
@@ -84,6 +91,7 @@ pub(super) struct Session {
     expiry_s: u32,
     /// Whether the mailbox may hold something.
     mail: bool,
+    unmade: Unmade,
     taken: Vec<Parcel>,
     settled: Vec<Settlement>,
 }
@@ -102,6 +110,7 @@ impl Session {
             link: Link::new(client, terms),
             expiry_s: terms.session_expiry_s,
             mail: false,
+            unmade: Unmade::default(),
             taken: Vec::new(),
             settled: Vec::new(),
         };
@@ -157,6 +166,11 @@ impl Session {
     /// Whether every publish was answered.
     pub(super) fn is_settled(&self) -> bool {
         self.inbound.waiting() == 0
+    }
+
+    /// The events since the last call that happened and were not made.
+    pub(super) fn take_unmade(&mut self) -> Unmade {
+        std::mem::take(&mut self.unmade)
     }
 
     /// Ends the session; the messages that its client never received.

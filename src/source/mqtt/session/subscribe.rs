@@ -48,6 +48,11 @@ impl Filters {
 
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
     pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+        let asked = |(filter, options): &(Text, SubscribeOptions)| {
+            let valid = topic::check_filter(filter).is_ok();
+            valid.then(|| Granted { options: *options, subscription_id: None }.subscription(&own::text(filter)))
+        };
+        out.push(Output::Observe(Detail::ClientSubscribe(packet.filters.iter().filter_map(asked).collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (filter, options) in packet.filters {
             match self.refuse(&filter, five, maximum)? {
@@ -75,6 +80,8 @@ impl Filters {
 
     /// Takes an UNSUBSCRIBE; the reason codes of UNSUBACK, one for each filter.
     pub(super) fn unsubscribe(&mut self, packet: Unsubscribe, five: bool, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+        let valid = packet.filters.iter().filter(|filter| topic::check_filter(filter).is_ok()).map(own::text);
+        out.push(Output::Observe(Detail::ClientUnsubscribe(valid.collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for filter in packet.filters {
             check(&filter, five)?;

@@ -154,7 +154,7 @@ pub(super) async fn expired_copies_are_deleted(place: Place) {
     sleeper.subscribe(1, &place.topic("t"), 1).await;
     drop(sleeper);
     let mut publisher = place.wire("publisher").await;
-    for (payload, given) in [("short", &expiry(1)[..]), ("long", &expiry(100)), ("endless", &[])] {
+    for (payload, given) in [("at once", &expiry(0)[..]), ("short", &expiry(1)), ("long", &expiry(100)), ("endless", &[])] {
         publisher.say_with(2, place.topic("t"), given, payload).await;
     }
     publisher.say_with(3, place.topic("kept"), &expiry(1), "short").await;
