@@ -6,6 +6,7 @@ mod conformance;
 mod delivery;
 mod hooks;
 mod inbound;
+mod mqtt_js;
 mod protocol;
 mod retained;
 mod sessions;
