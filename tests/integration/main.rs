@@ -12,3 +12,4 @@ mod real_kafka;
 mod smart_lock;
 mod support;
 mod swap;
+mod truth_table;

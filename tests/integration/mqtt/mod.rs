@@ -3,10 +3,12 @@
 mod aliases;
 mod broker;
 mod clients;
+mod conformance;
 mod delivery;
 mod hooks;
 mod inbound;
 mod information;
+mod mqtt_js;
 mod protocol;
 mod retained;
 mod sessions;
