@@ -199,7 +199,7 @@ impl Node {
     }
 
     /// Removes an entry and the way that leads nowhere else; whether it was there. Filters are at most
-    /// [`super::session::connect::MAX_TOPIC_LEVELS`] deep, and so is the recursion.
+    /// [`crate::config::MOST_TOPIC_LEVELS`] deep, and so is the recursion.
     fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, session: u64) -> bool {
         match levels.next() {
             None => self.here.take(session),

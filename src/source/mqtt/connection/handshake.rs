@@ -1,6 +1,6 @@
 //! From an accepted socket to a client that is in: CONNECT, its terms, its session, CONNACK.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -13,7 +13,8 @@ use crate::{
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
-        packet::{Incoming, Outgoing},
+        listener::Arrival,
+        packet::{Connect, Incoming, Outgoing},
         reason::{self, Fault},
         session::{
             Session,
@@ -22,6 +23,9 @@ use crate::{
         sessions::{self, Before, Tenancy},
     },
 };
+
+/// How long the answer to a client that stays out may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A client that is in, before anything but CONNECT was taken.
 pub(super) struct Admitted {
@@ -37,6 +41,7 @@ pub(super) struct Admitted {
 /// Reads CONNECT and agrees on terms. `None`: the connection is to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
+    arrival: &Arrival,
     reader: &mut R,
     writer: &mut W,
     codec: &mut Codec,
@@ -46,11 +51,12 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
     let mut phase = shared.phase.subscribe();
     let fault = tokio::select! {
-        first = tokio::time::timeout(patience, read_packet(reader, codec, input)) => match first {
-            Ok(Ok(Incoming::Connect(connect))) => match Terms::negotiate(*connect, &shared.limits(), fresh_client_id) {
+        first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input)) => match first {
+            Ok(Ok(Incoming::Connect(_))) if arrival.is_one_too_many() =>
+                Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", "all connections of this listener are taken; try again later"),
+            Ok(Ok(Incoming::Connect(connect))) => match Terms::negotiate(as_certified(*connect, arrival), &arrival.limits, fresh_client_id) {
                 Ok(terms) if can_be_told(&terms, codec) => return Some(terms),
                 Ok(_) => Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"),
                 Err(fault) => fault,
@@ -74,10 +80,18 @@ where
         writer.write_all(&answer).await?;
         writer.shutdown().await
     };
-    if let Ok(Err(error)) = tokio::time::timeout(patience, farewell).await {
+    if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
     }
     None
+}
+
+/// The user name of the client's certificate counts, not what CONNECT says, where the listener has it so.
+fn as_certified(mut connect: Connect, arrival: &Arrival) -> Connect {
+    if let Some(name) = &arrival.username {
+        connect.username = Some(name.clone());
+    }
+    connect
 }
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
@@ -102,13 +116,13 @@ async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, in
 }
 
 /// Finds or makes the session, taking it from an older connection of the same client.
-pub(super) async fn admit(shared: &Shared, terms: Terms, peer: SocketAddr) -> Admitted {
+pub(super) async fn admit(shared: &Shared, arrival: &Arrival, terms: Terms) -> Admitted {
     let client = Arc::new(Client {
         client_id: terms.client_id.clone(),
         username: terms.username.clone(),
-        peer,
+        peer: arrival.peer,
         protocol_version: terms.protocol.level(),
-        certificate_name: None,
+        certificate_name: arrival.certificate_name.clone(),
         connected_at_ms: now_ms(),
     });
     let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
@@ -122,7 +136,7 @@ pub(super) async fn admit(shared: &Shared, terms: Terms, peer: SocketAddr) -> Ad
     };
     let (session, session_present) = match old {
         Some(mut session) if !terms.clean_start && session.expiry_s() > 0 => {
-            session.attach(&client, &terms);
+            session.attach(&client, &terms, &arrival.limits);
             (session, true)
         }
         old => {
@@ -133,7 +147,7 @@ pub(super) async fn admit(shared: &Shared, terms: Terms, peer: SocketAddr) -> Ad
                 sessions::end(shared, old).await;
             }
             shared.metrics.sessions.inc();
-            (Box::new(Session::new(shared.sessions.number(), &client, &terms, &shared.limits())), false)
+            (Box::new(Session::new(shared.sessions.number(), &client, &terms, &arrival.limits)), false)
         }
     };
     Admitted { terms, client, session, session_present, tenancy, predecessor }

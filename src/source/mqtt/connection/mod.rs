@@ -12,7 +12,7 @@ mod handshake;
 mod lane;
 mod open;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use tokio::{
@@ -27,8 +27,10 @@ use self::{
 use super::{
     Shared,
     codec::Codec,
+    listener::Arrival,
     mailbox::Mailbox,
     packet::Outgoing,
+    rate::Rates,
     session::{Output, Session, connect::Terms, keepalive::KeepAlive},
 };
 use crate::{
@@ -53,7 +55,14 @@ struct Connection {
     outputs: Vec<Output>,
     lane: Arc<Lane>,
     keep_alive: KeepAlive,
-    max_packet_bytes: usize,
+    /// What the client may send, where that is bounded.
+    rates: Option<Box<Rates>>,
+    /// The client exceeded it: until when nothing is taken from it.
+    too_fast: Option<Instant>,
+    /// What was written may still be on its way through TLS or WebSocket.
+    unflushed: bool,
+    /// Keeps the seat behind the door.
+    arrival: Arrival,
     /// Writing failed: the client is read to its end, and told nothing more.
     mute: bool,
     /// Where verdicts go once the session was handed over.
@@ -71,15 +80,15 @@ struct End {
 }
 
 /// Serves one socket from its first byte to the end of everything that it brought.
-pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, peer: SocketAddr)
+pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, arrival: Arrival)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut codec = Codec::new(shared.limits().max_packet_bytes);
+    let mut codec = Codec::new(arrival.limits.max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
-    let Some(terms) = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input).await else { return };
-    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, peer).await;
+    let Some(terms) = handshake::shake_hands(&shared, &arrival, &mut reader, &mut writer, &mut codec, &mut input).await else { return };
+    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, &arrival, terms).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {
         keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),
@@ -93,7 +102,10 @@ where
         output: BytesMut::new(),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
-        max_packet_bytes: shared.limits().max_packet_bytes as usize,
+        rates: Rates::new(&arrival.limits, Instant::now()),
+        too_fast: None,
+        unflushed: false,
+        arrival,
         mute: false,
         former_mailbox: None,
         successor: None,

@@ -7,6 +7,7 @@ use super::{
     connect::{has_nul, too_deep},
 };
 use crate::{
+    config::Mqtt,
     event::{Detail, Subscription, Text},
     source::mqtt::{
         own,
@@ -47,10 +48,10 @@ impl Filters {
     }
 
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
-    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, limits: &Mqtt, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (filter, options) in packet.filters {
-            match self.refuse(&filter, five, maximum)? {
+            match self.refuse(&filter, five, limits)? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -90,15 +91,15 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }
         if filter == "$share" || filter.starts_with("$share/") {
             return Ok(Some(reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
         }
-        let full = self.held.len() >= maximum && !self.held.contains_key(filter);
-        Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))
+        let full = self.held.len() >= limits.max_subscriptions && !self.held.contains_key(filter);
+        Ok((full || too_deep(filter, limits.max_topic_levels)).then_some(reason::QUOTA_EXCEEDED))
     }
 }
 
