@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{
     InconsistentKeys, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::{self, CryptoProvider},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
@@ -68,7 +68,7 @@ impl ServerTls {
         let key = PrivateKeyDer::from_pem_file(&tls.key.value).map_err(|error| TlsError::Key(key_file(), words(error, "private key")))?;
         let own = chain.first().and_then(|own| X509Certificate::from_der(own).ok());
         let ends_s = own.map_or(0, |(_, own)| own.validity().not_after.timestamp());
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(crypto::ring::default_provider());
         let versions: &[_] = if tls.min_version == TlsVersion::V13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
         let builder = builder.map_err(TlsError::Refused)?;
