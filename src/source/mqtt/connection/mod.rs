@@ -140,3 +140,22 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+    use super::*;
+
+    /// What a task of this function takes.
+    fn size_of_task<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        let task = size_of_task(serve::<OwnedReadHalf, OwnedWriteHalf>);
+        println!("task {task} connection {} session {} terms {}", size_of::<Connection>(), size_of::<Session>(), size_of::<Terms>());
+        assert!(task < 12_288, "{task} bytes");
+    }
+}
