@@ -24,7 +24,7 @@ pub use self::{
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
     listener::{DoorProtocol, Listener},
-    mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt},
+    mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},

@@ -49,7 +49,8 @@ impl Tls {
         let username = table.choice("username", &[("certificate-name", ())]);
         let min_version = table.choice("min_version", &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)]);
         if authorities.is_none() {
-            let places = [("client_certificate", required.as_ref().map(|it| &it.place)), ("username", username.as_ref().map(|it| &it.place))];
+            let places =
+                [("client_certificate", required.as_ref().map(|it| &it.place)), ("username", username.as_ref().map(|it| &it.place))];
             for (setting, place) in places {
                 if let Some(place) = place {
                     let help = "name the authorities that sign clients' certificates: client_ca = \"clients.pem\"";

@@ -151,8 +151,8 @@ impl Instance {
         let limit_ms = self.limits.deadline_ms;
         self.arm(limit_ms);
         let call = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
-        let (peer, properties) = (lower::peer(client), lower::user_properties_of(detail));
-        let detail = lower::detail(detail, &properties).ok_or(Failure::NotExported("events"))?;
+        let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
+        let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
         let arguments = (context.clone(), lower::client(client, &peer), detail);
         let ended = timeout(allowance(limit_ms), call.call_async(&mut self.store, arguments)).await;
         self.ended(ended, limit_ms).map(|(answer,)| answer)

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     config::{Format, PayloadEncoding},
-    event::{Bytes, Client, Detail, Event, Header, Message},
+    event::{Bytes, Client, Detail, Event, Header, Message, Subscription},
 };
 
 /// Version of the envelope's schema; raised when a field changes its meaning or goes away.
@@ -33,7 +33,7 @@ fn payload_text(payload: &Bytes, encoding: PayloadEncoding) -> Cow<'_, str> {
     }
 }
 
-/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. `message.dropped` is ours, in the same manner.
+/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. The hooks that its bridge does not know are ours, in the same manner.
 struct EmqxBridge<'a> {
     event: &'a Event,
     node: &'a str,
@@ -58,12 +58,22 @@ impl Serialize for EmqxBridge<'_> {
             Detail::MessagePublish(message) => map.serialize_entry("qos", &message.qos.level())?,
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => map.serialize_entry("qos", &delivery.qos.level())?,
             Detail::MessageDropped(dropping) => map.serialize_entry("qos", &dropping.message.qos.level())?,
-            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => {}
+            Detail::ClientSubscribe(subscriptions) => {
+                let topics: Vec<_> = subscriptions.iter().map(|of| Topic { topic: &of.filter, qos: Some(of.qos.level()) }).collect();
+                map.serialize_entry("topics", &topics)?;
+            }
+            Detail::ClientUnsubscribe(filters) => {
+                let topics: Vec<_> = filters.iter().map(|filter| Topic { topic: filter, qos: None }).collect();
+                map.serialize_entry("topics", &topics)?;
+            }
+            _ => {}
         }
         map.serialize_entry("node", self.node)?;
         map.serialize_entry("ts", time_ms)?;
         match detail {
-            Detail::ClientDisconnected(closing) => map.serialize_entry("reason", &*closing.reason)?,
+            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
+                map.serialize_entry("reason", &*closing.reason)?;
+            }
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 map.serialize_entry("from", &*delivery.message.publisher)?;
             }
@@ -76,6 +86,14 @@ impl Serialize for EmqxBridge<'_> {
         }
         map.end()
     }
+}
+
+/// One filter of a SUBSCRIBE or UNSUBSCRIBE.
+#[derive(Serialize)]
+struct Topic<'a> {
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qos: Option<u8>,
 }
 
 /// Hookgate's own shape: everything known about the event. Documented in `docs/envelope.md`.
@@ -131,10 +149,20 @@ struct MessageFields<'a> {
 enum Particulars<'a> {
     Connection { clean_start: bool, keep_alive_s: u16, session_expiry_s: u32, user_properties: Vec<[&'a str; 2]> },
     Closing { reason_code: u8, reason: &'a str },
-    Subscription { filter: &'a str, qos: u8, no_local: bool, retain_as_published: bool },
-    Publish {},
+    Subscription(SubscriptionFields<'a>),
+    Subscriptions { subscriptions: Vec<SubscriptionFields<'a>> },
+    Filters { filters: Vec<&'a str> },
+    Nothing {},
     Delivery { delivery_qos: u8 },
     Dropping { reason: &'a str, explanation: &'a str },
+}
+
+#[derive(Serialize)]
+struct SubscriptionFields<'a> {
+    filter: &'a str,
+    qos: u8,
+    no_local: bool,
+    retain_as_published: bool,
 }
 
 impl<'a> Envelope<'a> {
@@ -194,20 +222,27 @@ impl<'a> MessageFields<'a> {
 impl<'a> Particulars<'a> {
     fn new(detail: &'a Detail) -> Self {
         match detail {
-            Detail::ClientConnected(connection) => Particulars::Connection {
+            Detail::ClientConnect(connection) | Detail::ClientConnected(connection) => Particulars::Connection {
                 clean_start: connection.clean_start,
                 keep_alive_s: connection.keep_alive_s,
                 session_expiry_s: connection.session_expiry_s,
                 user_properties: pairs(&connection.user_properties),
             },
-            Detail::ClientDisconnected(closing) => Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason },
-            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Particulars::Subscription {
-                filter: &subscription.filter,
-                qos: subscription.qos.level(),
-                no_local: subscription.no_local,
-                retain_as_published: subscription.retain_as_published,
-            },
-            Detail::MessagePublish(_) => Particulars::Publish {},
+            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
+                Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason }
+            }
+            Detail::ClientSubscribe(subscriptions) => {
+                Particulars::Subscriptions { subscriptions: subscriptions.iter().map(SubscriptionFields::new).collect() }
+            }
+            Detail::ClientUnsubscribe(filters) => Particulars::Filters { filters: filters.iter().map(|filter| &**filter).collect() },
+            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => {
+                Particulars::Subscription(SubscriptionFields::new(subscription))
+            }
+            Detail::SessionCreated
+            | Detail::SessionResumed
+            | Detail::SessionDiscarded
+            | Detail::SessionTakenOver
+            | Detail::MessagePublish(_) => Particulars::Nothing {},
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 Particulars::Delivery { delivery_qos: delivery.qos.level() }
             }
@@ -215,6 +250,12 @@ impl<'a> Particulars<'a> {
                 Particulars::Dropping { reason: dropping.reason.name(), explanation: &dropping.explanation }
             }
         }
+    }
+}
+
+impl<'a> SubscriptionFields<'a> {
+    fn new(of: &'a Subscription) -> Self {
+        SubscriptionFields { filter: &of.filter, qos: of.qos.level(), no_local: of.no_local, retain_as_published: of.retain_as_published }
     }
 }
 
@@ -227,7 +268,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Closing, Connection, Delivery, DropReason, Dropping, QoS, Subscription};
+    use crate::event::{Closing, Connection, Delivery, DropReason, Dropping, QoS};
 
     fn event(client_id: &'static str, detail: Detail) -> Event {
         let client = Client {
@@ -281,6 +322,21 @@ mod tests {
                 Detail::MessageDropped(dropping),
                 r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000,"from":"app-1","reason":"denied","explanation":"replayed"}"#,
             ),
+            (Detail::ClientConnect(connection.clone()), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
+            (Detail::ClientConnack(closing.clone()), r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#),
+            (
+                Detail::SessionTerminated(closing.clone()),
+                r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#,
+            ),
+            (Detail::SessionTakenOver, r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
+            (
+                Detail::ClientSubscribe(vec![subscription()]),
+                r#"{"client_id":"c","topics":[{"topic":"a/#","qos":2}],"node":"n1","ts":1574744434000}"#,
+            ),
+            (
+                Detail::ClientUnsubscribe(vec!["a/#".into(), "b".into()]),
+                r#"{"client_id":"c","topics":[{"topic":"a/#"},{"topic":"b"}],"node":"n1","ts":1574744434000}"#,
+            ),
             (Detail::ClientConnected(connection), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
             (Detail::ClientDisconnected(closing), r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#),
             (Detail::SessionSubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
@@ -301,6 +357,24 @@ mod tests {
             &event("c", Detail::ClientDisconnected(closing)),
             &format!(r#"{},"reason_code":0,"reason":"normal"}}"#, head("client.disconnected")),
         );
+        let subscription = Subscription { filter: "a".into(), qos: QoS::AtLeastOnce, no_local: true, retain_as_published: false };
+        let fields = r#""filter":"a","qos":1,"no_local":true,"retain_as_published":false"#;
+        check(
+            Format::Envelope,
+            &event("c", Detail::SessionSubscribed(subscription.clone())),
+            &format!("{},{fields}}}", head("session.subscribed")),
+        );
+        check(
+            Format::Envelope,
+            &event("c", Detail::ClientSubscribe(vec![subscription])),
+            &format!(r#"{},"subscriptions":[{{{fields}}}]}}"#, head("client.subscribe")),
+        );
+        check(
+            Format::Envelope,
+            &event("c", Detail::ClientUnsubscribe(vec!["a".into(), "b".into()])),
+            &format!(r#"{},"filters":["a","b"]}}"#, head("client.unsubscribe")),
+        );
+        check(Format::Envelope, &event("c", Detail::SessionCreated), &format!("{}}}", head("session.created")));
         check(Format::Envelope, &event("c", Detail::MessagePublish(message())), &format!("{},{message_json}}}", head("message.publish")));
     }
 

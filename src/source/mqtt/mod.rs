@@ -10,7 +10,7 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: authentication, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: authentication. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
@@ -34,6 +34,7 @@ mod subscriptions;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -43,12 +44,14 @@ use self::{
     aftermath::Aftermath,
     dispatch::Bus,
     listener::{Door, Setup},
+    reason::Fault,
     retained::Retained,
     sessions::Sessions,
     subscriptions::Subscriptions,
 };
 use crate::{
-    config::{Config, Problem},
+    config::{Config, Mqtt, Problem},
+    event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
 };
@@ -90,6 +93,8 @@ enum Phase {
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
+    /// `[mqtt]`, for what concerns the whole broker; what holds for one connection came in with its [`listener::Arrival`].
+    limits: ArcSwap<Mqtt>,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
     subscriptions: Subscriptions,
@@ -98,6 +103,23 @@ struct Shared {
     bus: Bus,
     aftermath: Aftermath,
     phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    fn limits(&self) -> Arc<Mqtt> {
+        self.limits.load_full()
+    }
+
+    /// Why connections end when the process does.
+    fn shutting_down(&self) -> Fault {
+        let code = if self.limits().server_reference.is_some() { reason::USE_ANOTHER_SERVER } else { reason::SERVER_SHUTTING_DOWN };
+        Fault::new(code, "shutting-down", "the server is shutting down")
+    }
+
+    /// Where a client is sent that is told so: the server reference.
+    fn server_reference(&self, fault: &Fault) -> Option<Text> {
+        if fault.code == reason::USE_ANOTHER_SERVER { self.limits().server_reference.as_deref().map(Text::from) } else { None }
+    }
 }
 
 /// A running broker; dropping it stops it at once, [`Broker::drain`] in order.
@@ -129,8 +151,9 @@ impl Broker {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath).map_err(|error| BrokerError::Bus(Box::new(error)))?;
         let shared = Arc::new(Shared {
+            limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
             metrics,
             sessions: Sessions::new(),
@@ -162,11 +185,11 @@ impl Broker {
         &self.addresses
     }
 
-    /// Takes the listeners' certificates, limits and other settings into service, for connections that begin from now on. Which listeners
-    /// there are, where, and the bound on retained messages stay as they are.
+    /// Takes the listeners' certificates, limits and other settings into service, for connections, sessions and groups that begin from now
+    /// on. Which listeners there are, where, and the bound on retained messages stay as they are.
     ///
     /// # Errors
-    /// Every problem with certificates; all doors stay as they are.
+    /// Every problem with certificates; everything stays as it is.
     pub fn reconfigure(&self, config: &Config) -> Result<(), Vec<Problem>> {
         let setups = Setup::load_all(config)?;
         for setup in setups {
@@ -174,6 +197,8 @@ impl Broker {
                 door.install(setup);
             }
         }
+        self.shared.subscriptions.set_strategy(config.mqtt.shared_strategy);
+        self.shared.limits.store(Arc::new(config.mqtt.clone()));
         Ok(())
     }
 
@@ -209,6 +234,8 @@ impl Broker {
         let orderly = async {
             while self.alive.recv().await.is_some() {}
             sessions::publish_waiting_wills(&self.shared).await;
+            self.shared.aftermath.flush().await;
+            sessions::end_with_process(&self.shared).await;
             self.shared.aftermath.flush().await;
         };
         let finished = tokio::time::timeout(patience, orderly).await.is_ok();

@@ -101,7 +101,11 @@ async fn ping_later(socket: &mut tokio::net::TcpStream) {
 
 #[tokio::test]
 async fn payloads_that_are_too_large_are_refused_and_the_client_stays() {
-    let house = House::start(&format!("{}[mqtt]\nmax_payload_bytes = 8\n", door("limits = { max_payload_bytes = 4 }") + &door("name = \"default\""))).await;
+    let house = House::start(&format!(
+        "{}[mqtt]\nmax_payload_bytes = 8\n",
+        door("limits = { max_payload_bytes = 4 }") + &door("name = \"default\"")
+    ))
+    .await;
     for (name, payload) in [("mqtt", "12345"), ("default", "123456789")] {
         let before = house.dropped("too-large");
         let mut five = house.knock(name).await;

@@ -69,12 +69,7 @@ async fn a_header_names_the_device() {
     assert!(found[0].starts_with("local 127.0.0.1:"), "the proxy's own: {found:?}");
     assert_eq!(
         found[1..],
-        [
-            "tls 192.0.2.7:49152 null",
-            "v1 [2001:db8::7]:49152 null",
-            "v2 192.0.2.7:49152 null",
-            "v2-named 192.0.2.7:49152 lock-77",
-        ]
+        ["tls 192.0.2.7:49152 null", "v1 [2001:db8::7]:49152 null", "v2 192.0.2.7:49152 null", "v2-named 192.0.2.7:49152 lock-77",]
     );
 }
 
@@ -84,9 +79,11 @@ async fn who_is_no_proxy_or_sends_no_header_is_refused() {
         format!("[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\nproxy_from = \"{from}\"\n")
     };
     let house = House::start(&(door("elsewhere", "10.0.0.0/8") + &door("here", "127.0.0.1"))).await;
-    for (door, header, reason) in
-        [("elsewhere", v2(&[]), "proxy-not-allowed"), ("here", Vec::new(), "proxy-header"), ("here", b"PROXY NONSENSE\r\n".to_vec(), "proxy-header")]
-    {
+    for (door, header, reason) in [
+        ("elsewhere", v2(&[]), "proxy-not-allowed"),
+        ("here", Vec::new(), "proxy-header"),
+        ("here", b"PROXY NONSENSE\r\n".to_vec(), "proxy-header"),
+    ] {
         let before = house.refused(reason);
         let mut socket = house.knock(door).await;
         say(&mut socket, &[header, connect(4, "device", 0)].concat()).await;

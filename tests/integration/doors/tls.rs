@@ -71,7 +71,9 @@ async fn the_name_in_a_client_certificate_reaches_hooks_and_may_be_the_user_name
     let foreign = stranger.sign("foreign", Some("lock-7"), &[]);
     let ca = quoted(&authority.file());
     let door = |name: &str, more: &str| {
-        format!("[[listener]]\nname = \"{name}\"\nprotocol = \"mqtts\"\nbind = \"127.0.0.1:0\"\ntls = {{ {server}, client_ca = {ca}{more} }}\n")
+        format!(
+            "[[listener]]\nname = \"{name}\"\nprotocol = \"mqtts\"\nbind = \"127.0.0.1:0\"\ntls = {{ {server}, client_ca = {ca}{more} }}\n"
+        )
     };
     let doors = [
         door("required", ""),
@@ -108,12 +110,7 @@ async fn the_name_in_a_client_certificate_reaches_hooks_and_may_be_the_user_name
     assert_eq!(found.len(), 8);
     assert_eq!(
         clients,
-        [
-            "optional-3 claimed null",
-            "required-2 claimed lock-7",
-            "username-6 lock-7 lock-7",
-            "username-7 lock-8.example lock-8.example",
-        ]
+        ["optional-3 claimed null", "required-2 claimed lock-7", "username-6 lock-7 lock-7", "username-7 lock-8.example lock-8.example",]
     );
 }
 

@@ -115,7 +115,9 @@ async fn encrypted_too() {
 #[tokio::test]
 async fn requests_that_are_no_mqtt_are_answered() {
     let house = House::start(DOOR).await;
-    for (path, offer, expected) in [("/", Some("mqtt"), 404), ("/mqtt", Some("mqtt"), 404), ("/things", None, 400), ("/things", Some("chat"), 400)] {
+    for (path, offer, expected) in
+        [("/", Some("mqtt"), 404), ("/mqtt", Some("mqtt"), 404), ("/things", None, 400), ("/things", Some("chat"), 400)]
+    {
         match open(house.knock("ws").await, path, offer).await {
             Err(Error::Http(response)) => assert_eq!(response.status().as_u16(), expected, "{path} {offer:?}"),
             other => panic!("{path} {offer:?}: {other:?}"),

@@ -3,24 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::lane::Work;
 use crate::{
-    event::{Client, Text, now_ms},
+    event::{Client, Closing, Connection, Detail, Text, now_ms},
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
         listener::Arrival,
+        own,
         packet::{Connect, Incoming, Outgoing},
         reason::{self, Fault},
         session::{
             Session,
             connect::{self, Terms},
         },
-        sessions::{self, Before, Tenancy},
+        sessions::{self, Before, Ending, Tenancy},
     },
 };
 
@@ -29,16 +28,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A client that is in, before anything but CONNECT was taken.
 pub(super) struct Admitted {
-    pub(super) terms: Terms,
-    pub(super) client: Arc<Client>,
     pub(super) session: Box<Session>,
     pub(super) session_present: bool,
     pub(super) tenancy: Tenancy,
-    /// Answers when the evicted connection of the same client has raised its last event.
-    pub(super) predecessor: Option<oneshot::Receiver<()>>,
+    /// What comes before this connection's own events: the last ones of the evicted connection of the same client, or of the session that
+    /// was thrown away.
+    pub(super) history: Vec<Work>,
 }
 
-/// Reads CONNECT and agrees on terms. `None`: the connection is to be closed, everything is said and counted.
+/// Reads CONNECT and agrees on terms; raises `client.connect`, and `client.connack` for a client that stays out. `None`: the connection is
+/// to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
     arrival: &Arrival,
@@ -46,34 +45,57 @@ pub(super) async fn shake_hands<R, W>(
     writer: &mut W,
     codec: &mut Codec,
     input: &mut BytesMut,
-) -> Option<Terms>
+) -> Option<(Arc<Client>, Terms)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut phase = shared.phase.subscribe();
-    let fault = tokio::select! {
+    let first = tokio::select! {
         first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input)) => match first {
-            Ok(Ok(Incoming::Connect(_))) if arrival.is_one_too_many() =>
-                Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", "all connections of this listener are taken; try again later"),
-            Ok(Ok(Incoming::Connect(connect))) => match Terms::negotiate(as_certified(*connect, arrival), &arrival.limits, fresh_client_id) {
-                Ok(terms) if can_be_told(&terms, codec) => return Some(terms),
+            Ok(Ok(Incoming::Connect(connect))) => Ok(connect),
+            Ok(Ok(_)) => Err(Fault::protocol("the first packet must be CONNECT")),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")),
+        },
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
+    };
+    let (known, fault) = match first {
+        Ok(connect) => {
+            let connect = as_certified(*connect, arrival);
+            let client = Arc::new(identify(&connect, arrival));
+            let asked = connection(&connect);
+            let agreed = if arrival.is_one_too_many() {
+                let text = "all connections of this listener are taken; try again later";
+                Err(Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", text))
+            } else {
+                Terms::negotiate(connect, &arrival.limits, || client.client_id.clone())
+            };
+            let malformed = matches!(&agreed, Err(fault) if fault.code == reason::MALFORMED_PACKET);
+            if !malformed {
+                observe(shared, &client, Detail::ClientConnect(asked)).await;
+            }
+            let fault = match agreed {
+                Ok(terms) if can_be_told(&terms, codec) => return Some((client, terms)),
                 Ok(_) => Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"),
                 Err(fault) => fault,
-            },
-            Ok(Ok(_)) => Fault::protocol("the first packet must be CONNECT"),
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long"),
-        },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"),
+            };
+            ((!malformed).then_some(client), fault)
+        }
+        Err(fault) => (None, fault),
     };
+    refuse(shared, writer, codec, known.as_ref(), &fault).await;
+    None
+}
+
+/// Tells and counts a refusal; a client whose CONNECT could be read is observed too.
+async fn refuse<W: AsyncWrite + Unpin>(shared: &Shared, writer: &mut W, codec: &mut Codec, client: Option<&Arc<Client>>, fault: &Fault) {
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(&fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
     let farewell = async {
@@ -83,7 +105,45 @@ where
     if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
     }
-    None
+    if let Some(client) = client {
+        observe(shared, client, Detail::ClientConnack(self::answer(Some(fault)))).await;
+    }
+}
+
+/// What `client.connack` says: refused for a fault, or in.
+pub(super) fn answer(fault: Option<&Fault>) -> Closing {
+    fault.map_or(Closing { reason_code: reason::SUCCESS, reason: Text::from_static("success") }, Fault::closing)
+}
+
+/// Raises an event of a client that is not in, so that no lane keeps the order.
+async fn observe(shared: &Shared, client: &Arc<Client>, detail: Detail) {
+    if shared.pipeline.wants(detail.hook()) {
+        shared.pipeline.observe(client, detail).await;
+    } else {
+        shared.pipeline.count(detail.hook(), 1);
+    }
+}
+
+/// The client as its CONNECT introduces it; one that brings no identifier is given one.
+fn identify(connect: &Connect, arrival: &Arrival) -> Client {
+    Client {
+        client_id: if connect.client_id.is_empty() { fresh_client_id() } else { own::text(&connect.client_id) },
+        username: connect.username.as_ref().map(own::text),
+        peer: arrival.peer,
+        protocol_version: connect.protocol.level(),
+        certificate_name: arrival.certificate_name.clone(),
+        connected_at_ms: now_ms(),
+    }
+}
+
+/// What a client asks for.
+fn connection(connect: &Connect) -> Connection {
+    Connection {
+        clean_start: connect.clean_start,
+        keep_alive_s: connect.keep_alive_s,
+        session_expiry_s: connect.session_expiry_s,
+        user_properties: own::headers(&connect.user_properties),
+    }
 }
 
 /// The user name of the client's certificate counts, not what CONNECT says, where the listener has it so.
@@ -96,9 +156,6 @@ fn as_certified(mut connect: Connect, arrival: &Arrival) -> Connect {
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
 fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
@@ -116,41 +173,39 @@ async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, in
 }
 
 /// Finds or makes the session, taking it from an older connection of the same client.
-pub(super) async fn admit(shared: &Shared, arrival: &Arrival, terms: Terms) -> Admitted {
-    let client = Arc::new(Client {
-        client_id: terms.client_id.clone(),
-        username: terms.username.clone(),
-        peer: arrival.peer,
-        protocol_version: terms.protocol.level(),
-        certificate_name: arrival.certificate_name.clone(),
-        connected_at_ms: now_ms(),
-    });
+pub(super) async fn admit(shared: &Shared, arrival: &Arrival, client: &Arc<Client>, terms: &Terms) -> Admitted {
     let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
-    let (old, will, predecessor) = match before {
-        Before::Nothing => (None, None, None),
-        Before::Parked(session, will) => (Some(session), will, None),
+    let mut history = Vec::new();
+    let (old, will) = match before {
+        Before::Nothing => (None, None),
+        Before::Parked(session, will) => (Some(session), will),
         Before::Taken(answer) => match answer.await {
-            Ok(handover) => (Some(handover.session), None, Some(handover.done)),
-            Err(_) => (None, None, None), // it ended without a session
+            Ok(handover) => {
+                history.push(Work::After(handover.done));
+                (handover.session, None)
+            }
+            Err(_) => (None, None), // it ended without a session
         },
     };
     let (session, session_present) = match old {
         Some(mut session) if !terms.clean_start && session.expiry_s() > 0 => {
-            session.attach(&client, &terms, &arrival.limits);
+            session.attach(client, terms, &arrival.limits);
             (session, true)
         }
         old => {
             if let Some(will) = will {
                 sessions::publish_will(shared, will).await; // its session ends here
             }
-            if let Some(old) = old {
-                sessions::end(shared, old).await;
+            if let Some(mut old) = old {
+                let former = old.mailbox().client();
+                let last = sessions::dissolve(shared, &mut old, Ending::Discarded);
+                history.extend(last.into_iter().map(|detail| Work::Past(Arc::clone(&former), detail)));
             }
             shared.metrics.sessions.inc();
-            (Box::new(Session::new(shared.sessions.number(), &client, &terms, &arrival.limits)), false)
+            (Box::new(Session::new(shared.sessions.number(), client, terms, &arrival.limits)), false)
         }
     };
-    Admitted { terms, client, session, session_present, tenancy, predecessor }
+    Admitted { session, session_present, tenancy, history }
 }
 
 /// An identifier for a client that brought none.

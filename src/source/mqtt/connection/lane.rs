@@ -41,6 +41,8 @@ pub(super) enum Work {
         receipt: Receipt,
     },
     Observe(Detail),
+    /// The last events of a session that this connection's client threw away: of the client that left it.
+    Past(Arc<Client>, Detail),
 }
 
 /// The work of one connection. The atomics are touched by one task only.
@@ -103,6 +105,7 @@ impl Lane {
                 let _ = predecessor.await; // an error: it is gone, which is as good
             }
             Work::Observe(detail) => promptly(shared.pipeline.observe(client, detail), shared, client, batch).await,
+            Work::Past(former, detail) => promptly(shared.pipeline.observe(&former, detail), shared, client, batch).await,
             Work::Publish { message, number, receipt } => {
                 let (verdict, routed) = promptly(publish(shared, client, *message, receipt), shared, client, batch).await;
                 batch.extend(routed);

@@ -18,7 +18,7 @@ use crate::{
         mailbox::Parcel,
         packet::{Incoming, Outgoing},
         reason::{self, Fault},
-        session::{Granted, Output, Wanted},
+        session::{Granted, Output, Unmade, Wanted},
         sessions::{Eviction, Tenancy},
     },
 };
@@ -90,7 +90,7 @@ impl Connection {
                 Err(fault) => return self.fail(fault),
             }
             if draining && self.is_drained(&phase) {
-                return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
+                return self.fail(self.shared.shutting_down());
             }
             let paused = draining || self.is_behind() || self.too_fast.is_some();
             let may_read = !paused && self.can_answer();
@@ -200,6 +200,14 @@ impl Connection {
             }
         }
         self.outputs = outputs;
+        if let Some(session) = &mut self.session {
+            let Unmade { delivered, acked } = session.take_unmade();
+            for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
+                if firings > 0 {
+                    self.shared.pipeline.count(hook, firings);
+                }
+            }
+        }
         Ok(end)
     }
 
@@ -226,7 +234,8 @@ impl Connection {
                 continue;
             }
             let qos = message.qos.min(granted.options.qos);
-            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
+            let parcel =
+                Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
             if let Err(rejected) = session.mailbox().push(parcel) {
                 self.drop_message(rejected.parcel, rejected.reason);
             }
@@ -274,8 +283,9 @@ impl Connection {
 
     /// Ends the connection for a fault, telling clients that can be told.
     pub(super) fn fail(&mut self, fault: Fault) -> End {
-        let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
-        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text }).is_err() {
+        let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !text.contains('\0')).cloned();
+        let server_reference = self.shared.server_reference(&fault);
+        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text, server_reference }).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "DISCONNECT does not fit into what the client takes");
         }
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
