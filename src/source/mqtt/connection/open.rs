@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
@@ -15,7 +16,7 @@ use crate::{
     source::mqtt::{
         Phase,
         mailbox::Parcel,
-        packet::Outgoing,
+        packet::{Incoming, Outgoing},
         reason::{self, Fault},
         session::{Granted, Output, Unmade, Wanted},
         sessions::{Eviction, Tenancy},
@@ -50,7 +51,7 @@ enum Intake {
 /// What woke the connection.
 enum Wake {
     Read(std::io::Result<usize>),
-    Wrote(std::io::Result<usize>),
+    Wrote(std::io::Result<()>),
     Lane,
     Settled,
     Mail,
@@ -109,16 +110,20 @@ impl Connection {
                 Intake::Read => true,
                 Intake::Wait => false,
             };
-            self.keep_alive.pause(draining || self.is_behind(), Instant::now());
+            self.keep_alive.pause(draining || self.is_behind() || self.too_fast.is_some(), Instant::now());
+            if let Some(until) = self.too_fast {
+                timer.as_mut().reset(until.into());
+            }
             if self.mute {
                 self.output.clear();
+                self.unflushed = false;
             }
             if may_read {
                 self.input.reserve(self.read_bytes);
             }
             let wake = tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => Wake::Wrote(written),
+                written = write(writer, &mut self.output, &mut self.unflushed), if self.unflushed || !self.output.is_empty() => Wake::Wrote(written),
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
                 read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
@@ -132,6 +137,9 @@ impl Connection {
                 Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
                     self.keep_alive.heard(Instant::now());
+                    if let Some(rates) = &mut self.rates {
+                        rates.bytes(bytes, Instant::now());
+                    }
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
                     }
@@ -147,7 +155,7 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(())) | Wake::Lane | Wake::Settled | Wake::Phase => {}
             }
         }
     }
@@ -163,11 +171,14 @@ impl Connection {
                 session.decided(number, verdict);
             }
         }
-        while !draining && !self.is_behind() && self.can_answer() {
+        while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
             let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
             if self.ahead.taken(&packet, bytes - self.input.len()) {
                 continue;
+            }
+            if let (Some(rates), Incoming::Publish(_)) = (&mut self.rates, &packet) {
+                rates.message(Instant::now());
             }
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
@@ -225,9 +236,10 @@ impl Connection {
         if draining || !self.can_answer() {
             return Intake::Wait;
         }
-        if self.is_behind() {
+        if self.is_behind() || self.too_fast.is_some() {
             self.answer_pings();
-            return if self.ahead.has_room(&self.input) && !self.ahead.ended { Intake::Read } else { Intake::Wait };
+            let may_read = self.too_fast.is_none() && self.ahead.has_room(&self.input) && !self.ahead.ended;
+            return if may_read { Intake::Read } else { Intake::Wait };
         }
         match self.ahead.ended {
             false => Intake::Read,
@@ -289,7 +301,19 @@ impl Connection {
 
     /// Answers still fit into what waits to be written.
     fn can_answer(&self) -> bool {
-        self.output.len() < ANSWERS_BYTES + self.max_packet_bytes
+        self.output.len() < ANSWERS_BYTES + self.arrival.limits.max_packet_bytes as usize
+    }
+
+    /// The client exceeds its rate; each time that it begins to is counted.
+    fn is_too_fast(&mut self) -> bool {
+        let Some(rates) = &self.rates else { return false };
+        let until = rates.ready_at(Instant::now());
+        if until.is_some() && self.too_fast.is_none() {
+            self.arrival.door.reads_paused.inc();
+            tracing::debug!(client_id = %self.client.client_id, "reading pauses: the client exceeds its rate");
+        }
+        self.too_fast = until;
+        until.is_some()
     }
 
     /// The pipeline is behind: reading pauses.
@@ -312,6 +336,19 @@ impl Connection {
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
+}
+
+/// Writes as much as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, unflushed: &mut bool) -> std::io::Result<()> {
+    if !output.is_empty() {
+        writer.write_buf(output).await?;
+        *unflushed = true;
+    }
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    }
+    Ok(())
 }
 
 const LOST: &str = "connection-lost";

@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// Removes with `take` and clears the way that leads nowhere else; whether it was there. Filters are at most
-    /// [`crate::source::mqtt::session::connect::MAX_TOPIC_LEVELS`] deep, and so is the recursion.
+    /// [`crate::config::MOST_TOPIC_LEVELS`] deep, and so is the recursion.
     pub(super) fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, take: &impl Fn(&mut Held) -> bool) -> bool {
         match levels.next() {
             None => take(&mut self.here),
