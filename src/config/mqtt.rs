@@ -27,6 +27,8 @@ pub struct Mqtt {
     pub max_keep_alive_s: u16,
     /// What an MQTT 3.1.1 publisher is told about a refused QoS 1 or 2 message; the protocol has no third way [MQTT-3.3.5-2].
     pub denied_publish: DeniedPublish,
+    /// How often the broker's figures under `$SYS/` are made anew, seconds; 0: there are none.
+    pub sys_interval_s: u64,
 }
 
 /// What an MQTT 3.1.1 publisher is told about a refused message.
@@ -52,6 +54,7 @@ impl Default for Mqtt {
             connect_timeout_ms: 10_000,
             max_keep_alive_s: 0,
             denied_publish: DeniedPublish::Acknowledge,
+            sys_interval_s: 10,
         }
     }
 }
@@ -74,6 +77,7 @@ impl Mqtt {
             denied_publish: table
                 .choice("denied_publish", &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)])
                 .map_or(d.denied_publish, |placed| placed.value),
+            sys_interval_s: table.integer("sys_interval_s", 0..=86_400, d.sys_interval_s),
         }
     }
 }

@@ -18,6 +18,7 @@ mod codec;
 mod connection;
 mod dispatch;
 mod forward;
+mod inspect;
 mod listener;
 mod mailbox;
 mod own;
@@ -39,6 +40,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+pub use self::inspect::{Inspector, Part, SessionView, Wanted};
 use self::{aftermath::Aftermath, dispatch::Bus, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
 use crate::{
     config::{Config, Mqtt},

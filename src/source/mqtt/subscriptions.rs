@@ -20,7 +20,7 @@ use super::{
     mailbox::{Mailbox, Parcel},
     session::Granted,
 };
-use crate::event::{Message, QoS, Text};
+use crate::event::{Message, QoS, Subscription, Text};
 
 const SHARDS: usize = 16;
 
@@ -121,6 +121,18 @@ impl Subscriptions {
         receivers
     }
 
+    /// What the session with this mailbox holds; looks at every filter.
+    pub(super) fn held_in(&self, mailbox: &Arc<Mailbox>) -> Vec<Subscription> {
+        let mut held = Vec::new();
+        for shard in &self.exact {
+            for (filter, entries) in shard.read().iter() {
+                held.extend(entries.held_in(mailbox, || filter.clone()));
+            }
+        }
+        self.wild.read().held_in(mailbox, &mut Vec::new(), &mut held);
+        held
+    }
+
     fn shard(&self, topic: &str) -> &RwLock<HashMap<Text, Entries>> {
         let index = self.hasher.hash_one(topic) as usize % SHARDS;
         self.exact.get(index).unwrap_or(&self.exact[0])
@@ -166,6 +178,11 @@ impl Entries {
     fn take(&mut self, session: u64) -> bool {
         let found = self.0.binary_search_by_key(&session, |entry| entry.session);
         found.map(|index| self.0.remove(index)).is_ok()
+    }
+
+    fn held_in(&self, mailbox: &Arc<Mailbox>, filter: impl FnOnce() -> Text) -> Option<Subscription> {
+        let entry = self.0.iter().find(|entry| Arc::ptr_eq(&entry.mailbox, mailbox))?;
+        Some(entry.granted.subscription(&filter()))
     }
 
     fn collect(&self, publisher: &str, receivers: &mut Vec<Receiver>) {
@@ -225,6 +242,18 @@ impl Node {
 
     fn is_empty(&self) -> bool {
         self.levels.is_empty() && self.plus.is_none() && self.here.0.is_empty() && self.below.0.is_empty()
+    }
+
+    /// As deep as filters are.
+    fn held_in<'a>(&'a self, mailbox: &Arc<Mailbox>, way: &mut Vec<&'a str>, held: &mut Vec<Subscription>) {
+        held.extend(self.here.held_in(mailbox, || way.join("/").into()));
+        held.extend(self.below.held_in(mailbox, || [&way[..], &["#"]].concat().join("/").into()));
+        let plus = self.plus.as_deref().map(|node| ("+", node));
+        for (level, node) in self.levels.iter().map(|(level, node)| (&**level, node)).chain(plus) {
+            way.push(level);
+            node.held_in(mailbox, way, held);
+            way.pop();
+        }
     }
 
     /// Walks all ways through the tree that `topic` allows, with a list of its own instead of recursion.

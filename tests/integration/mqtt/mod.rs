@@ -1,5 +1,6 @@
 //! The broker over real sockets.
 
+mod admin;
 mod broker;
 mod clients;
 mod delivery;

@@ -18,7 +18,7 @@ use crate::{
             Session,
             connect::{self, Terms},
         },
-        sessions::{self, Before, Ending, Tenancy},
+        sessions::{self, Before, Demand, Ending, Tenancy},
     },
 };
 
@@ -168,7 +168,7 @@ async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, in
 
 /// Finds or makes the session, taking it from an older connection of the same client.
 pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) -> Admitted {
-    let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
+    let (tenancy, before) = shared.sessions.enter(&terms.client_id, if terms.clean_start { Demand::CleanStart } else { Demand::Resume });
     let mut history = Vec::new();
     let (old, will) = match before {
         Before::Nothing => (None, None),
@@ -199,6 +199,7 @@ pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) 
             (Box::new(Session::new(shared.sessions.number(), client, terms, &shared.limits())), false)
         }
     };
+    shared.sessions.settle(&tenancy, session.mailbox());
     Admitted { session, session_present, tenancy, history }
 }
 

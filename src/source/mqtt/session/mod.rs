@@ -115,12 +115,15 @@ impl Session {
             settled: Vec::new(),
         };
         session.outbound.attach(session.window(terms));
+        session.mailbox.figures.attach(terms);
+        session.note_figures();
         session
     }
 
     /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
     pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
         self.mailbox.attach(client);
+        self.mailbox.figures.attach(terms);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
@@ -130,6 +133,8 @@ impl Session {
     /// The connection ended.
     pub(super) fn detach(&mut self) {
         self.inbound.detach();
+        self.mailbox.figures.detach();
+        self.note_figures();
         self.link.aliases.clear();
     }
 
@@ -239,7 +244,13 @@ impl Session {
             self.answer(&complete, out)?;
         }
         self.deliver(now_ms, room_bytes, wanted, out);
+        self.note_figures();
         Ok(())
+    }
+
+    fn note_figures(&self) {
+        let (in_flight, unanswered) = (self.outbound.in_flight(), self.inbound.waiting());
+        self.mailbox.figures.note(self.expiry_s, in_flight, unanswered, self.filters.count());
     }
 
     /// Takes what was settled meanwhile.
