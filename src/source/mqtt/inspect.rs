@@ -17,7 +17,6 @@ use crate::event::{Client, Message, Subscription, now_ms};
 /// What others may know about a session without asking its connection.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    online: AtomicBool,
     clean_start: AtomicBool,
     keep_alive_s: AtomicU16,
     expiry_s: AtomicU32,
@@ -31,17 +30,11 @@ impl Figures {
     pub(super) fn attach(&self, terms: &Terms) {
         self.clean_start.store(terms.clean_start, Relaxed);
         self.keep_alive_s.store(terms.keep_alive_s, Relaxed);
-        self.online.store(true, Relaxed);
     }
 
-    /// Its client is gone.
-    pub(super) fn detach(&self) {
-        self.online.store(false, Relaxed);
-    }
-
-    /// Whether its client is there.
-    pub(super) fn is_online(&self) -> bool {
-        self.online.load(Relaxed)
+    /// Deliveries that the client has not acknowledged.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
     }
 
     /// What changes with every packet.

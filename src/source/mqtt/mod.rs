@@ -10,7 +10,7 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: authentication, TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: authentication, TLS, WebSocket. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
@@ -31,6 +31,7 @@ mod samples;
 mod session;
 mod sessions;
 mod subscriptions;
+mod sys;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -41,9 +42,12 @@ use tokio::{
 };
 
 pub use self::inspect::{Inspector, Part, SessionView, Wanted};
-use self::{aftermath::Aftermath, dispatch::Bus, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
+use self::{
+    aftermath::Aftermath, dispatch::Bus, reason::Fault, retained::Retained, sessions::Sessions, subscriptions::Subscriptions, sys::Sys,
+};
 use crate::{
     config::{Config, Mqtt},
+    event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
 };
@@ -87,6 +91,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     subscriptions: Subscriptions,
     retained: Retained,
+    sys: Sys,
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
@@ -96,6 +101,17 @@ struct Shared {
 impl Shared {
     fn limits(&self) -> Arc<Mqtt> {
         self.limits.load_full()
+    }
+
+    /// Why connections end when the process does.
+    fn shutting_down(&self) -> Fault {
+        let code = if self.limits().server_reference.is_some() { reason::USE_ANOTHER_SERVER } else { reason::SERVER_SHUTTING_DOWN };
+        Fault::new(code, "shutting-down", "the server is shutting down")
+    }
+
+    /// Where a client is sent that is told so: the server reference.
+    fn server_reference(&self, fault: &Fault) -> Option<Text> {
+        if fault.code == reason::USE_ANOTHER_SERVER { self.limits().server_reference.as_deref().map(Text::from) } else { None }
     }
 }
 
@@ -129,9 +145,10 @@ impl Broker {
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
             metrics,
+            sys: Sys::default(),
             sessions: Sessions::new(),
             bus,
             aftermath,
@@ -139,6 +156,7 @@ impl Broker {
         });
         pending.start(&shared);
         tokio::spawn(sessions::expire(Arc::downgrade(&shared)));
+        tokio::spawn(sys::publish(Arc::downgrade(&shared), config.node.as_str().into()));
         let (hold, alive) = mpsc::channel(1);
         let mut addresses = Vec::new();
         for (name, address, socket) in listeners {
@@ -154,9 +172,10 @@ impl Broker {
         &self.addresses
     }
 
-    /// Takes other limits into service, for connections and sessions that begin from now on. Listeners, and the bound on retained
+    /// Takes other limits into service, for connections, sessions and groups that begin from now on. Listeners, and the bound on retained
     /// messages, stay as they are.
     pub fn reconfigure(&self, limits: &Mqtt) {
+        self.shared.subscriptions.set_strategy(limits.shared_strategy);
         self.shared.limits.store(Arc::new(limits.clone()));
     }
 

@@ -325,7 +325,10 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             for due in shared.sessions.due(Instant::now()) {
                 match due {
                     Due::Will(will) => publish_will(&shared, will).await,
-                    Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
+                    Due::End(session) => {
+                        shared.metrics.sessions_expired.inc();
+                        end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await;
+                    }
                 }
             }
             let glance = Instant::now() + GLANCE;
@@ -365,8 +368,8 @@ impl Ending {
     }
 }
 
-/// Ends a session for good: its subscriptions go, and what it held is dropped. The last events of its life, in order, for whoever raises
-/// them; that its subscriptions are gone goes without saying, as in EMQX.
+/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
+/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
 #[must_use]
 pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
     shared.metrics.sessions.dec();
@@ -375,7 +378,12 @@ pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -
         shared.metrics.subscriptions.dec();
     }
     let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
-    let mut last: Vec<Detail> = session.end().into_iter().map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
+    let hand_on = |parcel: &Parcel| {
+        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
+        group.is_some_and(|group| group.deliver(&parcel.message).is_ok())
+    };
+    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
+    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
     last.push(match ending {
         Ending::Discarded => Detail::SessionDiscarded,
         Ending::Terminated(closing) => Detail::SessionTerminated(closing),

@@ -9,4 +9,5 @@ mod inbound;
 mod protocol;
 mod retained;
 mod sessions;
+mod sys;
 mod wire;

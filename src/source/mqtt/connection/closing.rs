@@ -92,6 +92,7 @@ impl Connection {
         let End { closing, with_will } = end;
         tracing::debug!(client_id = %self.client.client_id, reason = %closing.reason, "client disconnected");
         self.observe(Hook::ClientDisconnected, |_| Detail::ClientDisconnected(closing.clone()));
+        self.tally.flush(&self.shared.metrics);
         self.leave_will(with_will);
         if let Some(session) = self.session.take_if(|session| session.expiry_s() == 0) {
             self.end_session(session, Ending::Terminated(closing));

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::lane::Work;
 use crate::{
     event::{Client, Closing, Connection, Detail, Text, now_ms},
+    metrics::Metrics,
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
@@ -49,17 +50,17 @@ where
     let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
     let mut phase = shared.phase.subscribe();
     let first = tokio::select! {
-        first = tokio::time::timeout(patience, read_packet(reader, codec, input)) => match first {
+        first = tokio::time::timeout(patience, read_packet(reader, codec, input, &shared.metrics)) => match first {
             Ok(Ok(Incoming::Connect(connect))) => Ok(connect),
             Ok(Ok(_)) => Err(Fault::protocol("the first packet must be CONNECT")),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")),
         },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Err(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down")),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
     };
     let (known, fault) = match first {
         Ok(connect) => {
+            shared.metrics.packets_received.inc();
             let client = Arc::new(identify(&connect, peer));
             let asked = connection(&connect);
             let agreed = Terms::negotiate(*connect, &shared.limits(), || client.client_id.clone());
@@ -91,21 +92,24 @@ async fn refuse<W: AsyncWrite + Unpin>(
 ) {
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
+    if let Some(client) = client {
+        // Before the client is told: it may try again at once.
+        observe(shared, client, Detail::ClientConnack(answer(Some(fault)))).await;
+    }
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
+    shared.metrics.bytes_sent.inc_by(answer.len() as u64);
+    shared.metrics.packets_sent.inc_by(u64::from(!answer.is_empty()));
     let farewell = async {
         writer.write_all(&answer).await?;
         writer.shutdown().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(patience, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
-    }
-    if let Some(client) = client {
-        observe(shared, client, Detail::ClientConnack(self::answer(Some(fault)))).await;
     }
 }
 
@@ -147,20 +151,24 @@ fn connection(connect: &Connect) -> Connection {
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
 fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
-async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
+async fn read_packet<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    codec: &mut Codec,
+    input: &mut BytesMut,
+    metrics: &Metrics,
+) -> Result<Incoming, Fault> {
     loop {
         if let Some(packet) = codec.decode(input)? {
             return Ok(packet);
         }
         match reader.read_buf(input).await {
             Ok(0) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", "closed before CONNECT")),
-            Ok(_) => {}
+            Ok(bytes) => {
+                metrics.bytes_received.inc_by(bytes as u64);
+            }
             Err(error) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", error.to_string())),
         }
     }

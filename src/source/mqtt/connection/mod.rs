@@ -11,6 +11,7 @@ mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod tally;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
 
@@ -23,6 +24,7 @@ use tokio::{
 use self::{
     handshake::Admitted,
     lane::{Lane, Work},
+    tally::Tally,
 };
 use super::{
     Shared,
@@ -52,6 +54,7 @@ struct Connection {
     output: BytesMut,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
+    tally: Tally,
     keep_alive: KeepAlive,
     max_packet_bytes: usize,
     /// Writing failed: the client is read to its end, and told nothing more.
@@ -94,6 +97,7 @@ where
         output: BytesMut::new(),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
+        tally: Tally::default(),
         max_packet_bytes: shared.limits().max_packet_bytes as usize,
         mute: false,
         former_mailbox: None,
@@ -112,6 +116,7 @@ where
 
 impl Connection {
     fn welcome(&mut self, session_present: bool) {
+        self.tally.packets_out += 1;
         let connack = Outgoing::ConnAck(Box::new(self.terms.connack(session_present)));
         if self.codec.encode(connack, &mut self.output).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");

@@ -61,6 +61,7 @@ impl Connection {
             session.catch_up();
             session.detach();
         }
+        self.tally.bytes_out += self.output.len() as u64;
         let farewell = async {
             writer.write_all_buf(&mut self.output).await?;
             writer.shutdown().await
@@ -84,12 +85,12 @@ impl Connection {
         loop {
             let draining = *phase.borrow_and_update() != Phase::Running;
             match self.step(draining) {
-                Ok(None) => {}
+                Ok(None) => self.tally.flush(&self.shared.metrics),
                 Ok(Some(end)) => return end,
                 Err(fault) => return self.fail(fault),
             }
             if draining && self.is_drained(&phase) {
-                return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
+                return self.fail(self.shared.shutting_down());
             }
             let may_read = !draining && !self.is_behind() && self.can_answer();
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
@@ -114,6 +115,7 @@ impl Connection {
                 Wake::Read(Ok(0) | Err(_)) => return lost(), // all packets before it were taken
                 Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
+                    self.tally.bytes_in += bytes as u64;
                     self.keep_alive.heard(Instant::now());
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
@@ -130,7 +132,8 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(bytes)) => self.tally.bytes_out += bytes as u64,
+                Wake::Lane | Wake::Settled | Wake::Phase => {}
             }
         }
     }
@@ -148,6 +151,7 @@ impl Connection {
         }
         while !draining && !self.is_behind() && self.can_answer() {
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            self.tally.packets_in += 1;
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
                 return Ok(Some(end));
@@ -170,6 +174,7 @@ impl Connection {
 
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+        self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut end = None;
         for output in outputs.drain(..) {
@@ -177,6 +182,7 @@ impl Connection {
                 Output::Send(packet) => self.send(packet)?,
                 Output::Publish { message, number, receipt } => {
                     self.shared.metrics.messages_received.inc();
+                    self.tally.payload_in += message.payload.len() as u64;
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
                 // The pipeline counts every drop, wanted or not.
@@ -188,21 +194,25 @@ impl Connection {
             }
         }
         self.outputs = outputs;
-        if let Some(session) = &mut self.session {
-            let Unmade { delivered, acked } = session.take_unmade();
-            for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
-                if firings > 0 {
-                    self.shared.pipeline.count(hook, firings);
-                }
-            }
-        }
         Ok(end)
     }
 
-    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
-        if let Outgoing::Publish(_) = packet {
-            self.shared.metrics.messages_sent.inc();
+    /// Counts what happened and was not made into events, because nobody wants it.
+    fn count_unmade(&mut self) {
+        let Some(Unmade { delivered, acked }) = self.session.as_mut().map(|session| session.take_unmade()) else { return };
+        for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
+            if firings > 0 {
+                self.shared.pipeline.count(hook, firings);
+            }
         }
+    }
+
+    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
+        if let Outgoing::Publish(forward) = &packet {
+            self.shared.metrics.messages_sent.inc();
+            self.tally.payload_out += forward.message.payload.len() as u64;
+        }
+        self.tally.packets_out += 1;
         self.codec
             .encode(packet, &mut self.output)
             .map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
@@ -217,14 +227,21 @@ impl Connection {
         if !retained {
             return;
         }
-        for message in self.shared.retained.matching(filter, now_ms) {
+        let kept =
+            if filter.starts_with("$SYS/") { self.shared.sys.matching(filter) } else { self.shared.retained.matching(filter, now_ms) };
+        for message in kept {
             if granted.options.no_local && message.publisher == self.client.client_id {
                 continue;
             }
             let qos = message.qos.min(granted.options.qos);
-            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
-            if let Err(rejected) = session.mailbox().push(parcel) {
-                self.drop_message(rejected.parcel, rejected.reason);
+            let parcel =
+                Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
+            match session.mailbox().push(parcel) {
+                Err(rejected) if rejected.parcel.message.is_the_servers() => {
+                    self.shared.metrics.sys_messages_dropped.inc();
+                }
+                Err(rejected) => self.drop_message(rejected.parcel, rejected.reason),
+                Ok(()) => {}
             }
         }
     }
@@ -258,8 +275,9 @@ impl Connection {
 
     /// Ends the connection for a fault, telling clients that can be told.
     pub(super) fn fail(&mut self, fault: Fault) -> End {
-        let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
-        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text }).is_err() {
+        let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !text.contains('\0')).cloned();
+        let server_reference = self.shared.server_reference(&fault);
+        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text, server_reference }).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "DISCONNECT does not fit into what the client takes");
         }
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
