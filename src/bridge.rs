@@ -1,5 +1,7 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
+mod operators;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -11,6 +13,7 @@ use anyhow::Context as _;
 use tokio::sync::Mutex;
 
 use crate::{
+    admin::Admin,
     config::{Config, Listener, Problem},
     event::Text,
     guest::Guest,
@@ -25,6 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Bridge {
     broker: Broker,
+    admin: Option<Admin>,
     pipeline: Arc<Pipeline>,
     producer: Producer,
     registry: Registry,
@@ -76,12 +80,26 @@ impl Bridge {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
-        Ok(Bridge { broker, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
+        let admin = match &config.admin {
+            Some(admin) => {
+                let opened = Admin::start(admin.bind.value, Arc::clone(&metrics)).await;
+                let (admin, commands) = opened.context("opening the admin interface")?;
+                tokio::spawn(operators::answer(commands, broker.inspector()));
+                Some(admin)
+            }
+            None => None,
+        };
+        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         self.broker.addresses()
+    }
+
+    /// Where the admin interface listens, when there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// The address of the embedded Kafka, when it is embedded.
@@ -200,6 +218,9 @@ impl Bridge {
     /// Returns the number of records whose fate is unknown; none of them was acknowledged.
     pub async fn drain(self) -> usize {
         let deadline = Duration::from_millis(self.service.into_inner().config.kafka.drain_timeout_ms);
+        if let Some(admin) = &self.admin {
+            admin.drain();
+        }
         self.broker.drain(deadline).await;
         self.producer.drain(deadline).await
     }
@@ -252,6 +273,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[node]", old.node != new.node),
         ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
+        ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);

@@ -87,6 +87,14 @@ metrics! {
     messages_received: Counter = "messages_received", "PUBLISH packets accepted from clients";
     messages_sent: Counter = "messages_sent", "PUBLISH packets written to clients";
     messages_dropped: PerName = "messages_dropped", "Messages dropped, per reason of message.dropped";
+    sys_messages_dropped: Counter = "sys_messages_dropped", "Figures under $SYS/ that a subscriber had no room for";
+    packets_received: Counter = "packets_received", "MQTT packets of any type from clients";
+    packets_sent: Counter = "packets_sent", "MQTT packets of any type to clients";
+    bytes_received: Counter = "bytes_received", "Bytes read from clients";
+    bytes_sent: Counter = "bytes_sent", "Bytes written to clients";
+    payload_bytes_received: Counter = "payload_bytes_received", "Payload bytes of PUBLISH packets from clients";
+    payload_bytes_sent: Counter = "payload_bytes_sent", "Payload bytes of PUBLISH packets to clients";
+    sessions_expired: Counter = "sessions_expired", "Sessions that outlived their expiry interval";
     bus_restarts: Counter = "bus_restarts", "Times that the in-process bus was started again";
     hook_events: PerName = "hook_events", "Events raised, whether a route wanted them or not, per hook";
     hooks: PerName = "hooks", "Events raised that a route wanted, per hook";

@@ -4,6 +4,7 @@
 //! setting that would do nothing. Checks that need more than the file (does the guest export what its route needs?) belong to the
 //! floors above and use the same [`Problem`].
 
+mod admin;
 mod guest;
 mod kafka;
 mod key;
@@ -20,6 +21,7 @@ use std::{cell::RefCell, path::Path, sync::Arc};
 
 use self::reader::{Reader, Table};
 pub use self::{
+    admin::Admin,
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
@@ -41,6 +43,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
     pub mqtt: Mqtt,
+    /// `[admin]`; without the table there is no admin interface.
+    pub admin: Option<Admin>,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[[key]]`
@@ -85,6 +89,7 @@ impl Config {
         let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
+        let admin = table.table("admin", Admin::read).flatten();
         let kafka = table.table("kafka", Kafka::read).flatten();
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
@@ -106,7 +111,7 @@ impl Config {
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, keys, guests, routes }
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, keys, guests, routes }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Mqtt {
     pub server_reference: Option<String>,
     /// What an MQTT 3.1.1 publisher is told about a refused QoS 1 or 2 message; the protocol has no third way [MQTT-3.3.5-2].
     pub denied_publish: DeniedPublish,
+    /// How often the broker's figures under `$SYS/` are made anew, seconds; 0: there are none.
+    pub sys_interval_s: u64,
 }
 
 /// What an MQTT 3.1.1 publisher is told about a refused message.
@@ -103,6 +105,7 @@ impl Default for Mqtt {
             response_information: None,
             server_reference: None,
             denied_publish: DeniedPublish::Acknowledge,
+            sys_interval_s: 10,
         }
     }
 }
@@ -147,6 +150,7 @@ impl Mqtt {
             denied_publish: table
                 .choice("denied_publish", &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)])
                 .map_or(d.denied_publish, |placed| placed.value),
+            sys_interval_s: table.integer("sys_interval_s", 0..=86_400, d.sys_interval_s),
         }
     }
 }

@@ -210,3 +210,15 @@ min_version = "1.1"
         ],
     );
 }
+
+#[test]
+fn the_admin_interface_stays_on_this_machine() {
+    let with = |tables: &str| format!("{GOOD}{tables}\n");
+    let (config, problems) = Config::parse(Path::new("h.toml"), &with("[admin]\nbind = \"[::1]:18083\"\n[mqtt]\nsys_interval_s = 0"));
+    assert_eq!(problems, []);
+    assert_eq!(config.admin.map(|admin| admin.bind.value.port()), Some(18083));
+    assert_eq!((config.mqtt.sys_interval_s, Config::parse(Path::new("h.toml"), GOOD).0.mqtt.sys_interval_s), (0, 10));
+    check(&with("[admin]\nbind = \"0.0.0.0:18083\""), &["h.toml:24:8: admin.bind = \"0.0.0.0:18083\": other machines could reach it"]);
+    check(&with("[admin]"), &["h.toml:23:1: admin: `bind` is missing"]);
+    check(&with("[mqtt]\nsys_interval_s = 90000"), &["h.toml:24:18: mqtt.sys_interval_s: 90000 does not fit"]);
+}

@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["guest", "kafka"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
-    (5, &["source"]),
+    (5, &["source", "admin"]),
     (6, &["bridge"]),
     (7, &["cli", "main", "lib"]),
 ];
@@ -34,6 +34,8 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("ring", &["guest", "cli"]),
     ("anyhow", &["bridge", "cli", "main"]),
     ("clap", &["cli"]),
+    ("axum", &["admin"]),
+    ("ureq", &["cli"]),
 ];
 
 fn floor(module: &str) -> Option<u8> {

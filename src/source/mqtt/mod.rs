@@ -18,6 +18,7 @@ mod codec;
 mod connection;
 mod dispatch;
 mod forward;
+mod inspect;
 mod listener;
 mod mailbox;
 mod own;
@@ -31,6 +32,7 @@ mod samples;
 mod session;
 mod sessions;
 mod subscriptions;
+mod sys;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,6 +42,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+pub use self::inspect::{Inspector, Part, SessionView, Wanted};
 use self::{
     aftermath::Aftermath,
     dispatch::Bus,
@@ -48,6 +51,7 @@ use self::{
     retained::Retained,
     sessions::Sessions,
     subscriptions::Subscriptions,
+    sys::Sys,
 };
 use crate::{
     config::{Config, Mqtt, Problem},
@@ -99,6 +103,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     subscriptions: Subscriptions,
     retained: Retained,
+    sys: Sys,
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
@@ -156,6 +161,7 @@ impl Broker {
             subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
             metrics,
+            sys: Sys::default(),
             sessions: Sessions::new(),
             bus,
             aftermath,
@@ -163,6 +169,7 @@ impl Broker {
         });
         pending.start(&shared);
         tokio::spawn(sessions::expire(Arc::downgrade(&shared)));
+        tokio::spawn(sys::publish(Arc::downgrade(&shared), config.node.as_str().into()));
         let (hold, alive) = mpsc::channel(1);
         let (mut doors, mut addresses) = (Vec::new(), Vec::new());
         for (setup, address, socket) in listeners {

@@ -50,7 +50,7 @@ impl Retained {
     /// Keeps a message that was published with the retain flag, or clears its topic when it is empty.
     pub(super) fn keep(&self, message: &Arc<Message>) -> Kept {
         if message.payload.is_empty() {
-            self.clear(&message.topic);
+            self.forget(&message.topic);
             return Kept::Cleared;
         }
         let mut tree = self.tree.write();
@@ -78,16 +78,19 @@ impl Retained {
         found
     }
 
-    fn clear(&self, topic: &str) {
-        self.remove(topic, |_| true);
+    /// Forgets the retained message of a topic; whether there was one.
+    pub(super) fn forget(&self, topic: &str) -> bool {
+        self.remove(topic, |_| true)
     }
 
-    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) {
+    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) -> bool {
         let mut tree = self.tree.write();
-        if tree.root.remove(&mut topic.split('/').take(MOST_TOPIC_LEVELS), &condition) {
+        let removed = tree.root.remove(&mut topic.split('/').take(MOST_TOPIC_LEVELS), &condition);
+        if removed {
             tree.count -= 1;
             self.metrics.retained_messages.dec();
         }
+        removed
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Shared,
-    mailbox::Parcel,
+    mailbox::{Mailbox, Parcel},
     reason,
     session::{Session, connect::LastWill},
 };
@@ -30,11 +30,21 @@ use crate::event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms};
 
 const SHARDS: usize = 16;
 
+/// What whoever takes hold of a client id wants of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// The client goes on with it.
+    Resume,
+    /// The client throws it away.
+    CleanStart,
+    /// An operator ends the connection, and perhaps the session too.
+    Kick { end_session: bool },
+}
+
 /// Asks a connection to give up its session.
 #[derive(Debug)]
 pub(super) struct Eviction {
-    /// The successor throws the session away.
-    pub(super) clean_start: bool,
+    pub(super) demand: Demand,
     pub(super) reply: oneshot::Sender<Handover>,
 }
 
@@ -43,6 +53,8 @@ pub(super) struct Eviction {
 pub(super) struct Handover {
     /// `None`: it has ended, and the evicted connection raises its end.
     pub(super) session: Option<Box<Session>>,
+    /// A will that waits for its delay; void when the client is back.
+    pub(super) will: Option<Will>,
     /// Answers when the evicted connection has raised its last event.
     pub(super) done: oneshot::Receiver<()>,
 }
@@ -75,8 +87,18 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Online(oneshot::Sender<Eviction>),
+    /// With its mailbox, as soon as it has its session.
+    Online(oneshot::Sender<Eviction>, Option<Arc<Mailbox>>),
     Parked(Box<Parked>),
+}
+
+impl Slot {
+    fn show(&self) -> Option<(&Arc<Mailbox>, bool, Option<Instant>)> {
+        match &self.state {
+            State::Online(_, mailbox) => mailbox.as_ref().map(|mailbox| (mailbox, true, None)),
+            State::Parked(parked) => Some((parked.session.mailbox(), false, parked.ends)),
+        }
+    }
 }
 
 /// A session that waits for its client.
@@ -120,11 +142,23 @@ impl Sessions {
     }
 
     /// Takes hold of a client id for a new connection.
-    pub(super) fn enter(&self, client_id: &Text, clean_start: bool) -> (Tenancy, Before) {
+    pub(super) fn enter(&self, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
+        self.take_hold(&mut self.shard(client_id).lock(), client_id, demand)
+    }
+
+    /// The same where there is a session, and if asked for, a connection.
+    fn enter_known(&self, client_id: &Text, demand: Demand, online: bool) -> Option<(Tenancy, Before)> {
+        let mut shard = self.shard(client_id).lock();
+        let slot = shard.get(client_id)?;
+        let known = !online || matches!(slot.state, State::Online(..));
+        known.then(|| self.take_hold(&mut shard, client_id, demand))
+    }
+
+    fn take_hold(&self, shard: &mut HashMap<Text, Slot>, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
         let (sender, eviction) = oneshot::channel();
         let number = self.number();
-        let slot = Slot { number, state: State::Online(sender) };
-        let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
+        let slot = Slot { number, state: State::Online(sender, None) };
+        let old = shard.insert(client_id.clone(), slot);
         let old_number = old.as_ref().map(|slot| slot.number);
         let before = match old.map(|slot| slot.state) {
             None => Before::Nothing,
@@ -134,15 +168,42 @@ impl Sessions {
                 }
                 Before::Parked(parked.session, parked.will)
             }
-            Some(State::Online(evict)) => {
+            Some(State::Online(evict, _)) => {
                 let (reply, answer) = oneshot::channel();
-                match evict.send(Eviction { clean_start, reply }) {
+                match evict.send(Eviction { demand, reply }) {
                     Ok(()) => Before::Taken(answer),
                     Err(_) => Before::Nothing, // its connection ended without leaving: it had no session to hand over
                 }
             }
         };
         (Tenancy { number, eviction }, before)
+    }
+
+    /// A connection has its session now.
+    pub(super) fn settle(&self, tenancy: &Tenancy, mailbox: &Arc<Mailbox>) {
+        let mut shard = self.shard(mailbox.client_id()).lock();
+        if let Some(Slot { state: State::Online(_, known), number }) = shard.get_mut(mailbox.client_id())
+            && *number == tenancy.number
+        {
+            *known = Some(Arc::clone(mailbox));
+        }
+    }
+
+    /// Shows every session: its mailbox, whether its client is there, when it ends.
+    pub(super) fn each(&self, mut show: impl FnMut(&Arc<Mailbox>, bool, Option<Instant>)) {
+        for shard in &self.shards {
+            for slot in shard.lock().values() {
+                if let Some((mailbox, online, ends)) = slot.show() {
+                    show(mailbox, online, ends);
+                }
+            }
+        }
+    }
+
+    /// Shows one.
+    pub(super) fn find(&self, client_id: &str) -> Option<(Arc<Mailbox>, bool, Option<Instant>)> {
+        let shard = self.shard(client_id).lock();
+        shard.get(client_id)?.show().map(|(mailbox, online, ends)| (Arc::clone(mailbox), online, ends))
     }
 
     /// A connection leaves its session behind, to wait for its client for `session.expiry_s()`; its will may wait too.
@@ -264,7 +325,10 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             for due in shared.sessions.due(Instant::now()) {
                 match due {
                     Due::Will(will) => publish_will(&shared, will).await,
-                    Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
+                    Due::End(session) => {
+                        shared.metrics.sessions_expired.inc();
+                        end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await;
+                    }
                 }
             }
             let glance = Instant::now() + GLANCE;
@@ -318,7 +382,7 @@ pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -
         let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
         group.is_some_and(|group| group.deliver(&parcel.message).is_ok())
     };
-    let lost = session.end().into_iter().filter(|parcel| !hand_on(parcel));
+    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
     let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
     last.push(match ending {
         Ending::Discarded => Detail::SessionDiscarded,
@@ -332,6 +396,71 @@ pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Endi
     let client = session.mailbox().client();
     for detail in dissolve(shared, &mut session, ending) {
         shared.aftermath.raise(Arc::clone(&client), detail).await;
+    }
+}
+
+/// Ends the connection of a client, its session too when `end_session`; unless `online`, also a session that waits for its client. Whether
+/// there was anything to end.
+///
+/// It works as a successor does: takes hold of the client id, and leaves the session to wait.
+pub(super) async fn kick(shared: &Shared, client_id: &Text, end_session: bool, online: bool) -> bool {
+    let Some((mut tenancy, before)) = shared.sessions.enter_known(client_id, Demand::Kick { end_session }, online) else { return false };
+    let (mut session, mut will) = (None, None);
+    match before {
+        Before::Nothing => {}
+        Before::Parked(parked, waiting) => {
+            if let Some(will) = waiting {
+                publish_will(shared, will).await; // its session ends here
+            }
+            end(shared, parked, Ending::because(reason::ADMINISTRATIVE_ACTION, "kicked")).await;
+        }
+        Before::Taken(answer) => {
+            if let Ok(mut handover) = answer.await {
+                tokio::select! {
+                    biased;
+                    _ = &mut handover.done => (session, will) = (handover.session, handover.will),
+                    successor = &mut tenancy.eviction => {
+                        // The client is back already; what is not finished is its successor's to wait for.
+                        if let Ok(successor) = successor {
+                            pass_on(shared, successor, handover).await;
+                        }
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+    let refused = match session {
+        Some(session) => shared.sessions.park(&tenancy, session, will.clone(), Instant::now()).err().map(Some),
+        None => shared.sessions.leave(client_id, &tenancy).err().map(|()| None),
+    };
+    if let Some(session) = refused
+        && let Ok(successor) = tenancy.eviction.await
+    {
+        let (done, wait) = oneshot::channel();
+        pass_on(shared, successor, Handover { session, will, done: wait }).await;
+        let _ = done.send(()); // an error: it did not wait
+    }
+    true
+}
+
+/// Gives what was handed over to whoever wants it next.
+async fn pass_on(shared: &Shared, successor: Eviction, mut handover: Handover) {
+    let ends = match successor.demand {
+        Demand::Resume => None,
+        Demand::CleanStart => Some(Ending::Discarded),
+        Demand::Kick { end_session } => end_session.then(|| Ending::because(reason::ADMINISTRATIVE_ACTION, "kicked")),
+    };
+    if let Some(ending) = ends
+        && let Some(session) = handover.session.take()
+    {
+        if let Some(will) = handover.will.take() {
+            publish_will(shared, will).await;
+        }
+        end(shared, session, ending).await;
+    }
+    if let Err(Handover { session: Some(orphan), .. }) = successor.reply.send(handover) {
+        end(shared, orphan, Ending::because(reason::SESSION_TAKEN_OVER, "taken-over")).await;
     }
 }
 

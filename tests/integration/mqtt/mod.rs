@@ -1,5 +1,6 @@
 //! The broker over real sockets.
 
+mod admin;
 mod aliases;
 mod broker;
 mod clients;
@@ -13,4 +14,5 @@ mod protocol;
 mod retained;
 mod sessions;
 mod shared;
+mod sys;
 mod wire;

@@ -267,10 +267,6 @@ impl Wire {
         self.receive().await.publish(five)
     }
 
-    pub(super) fn is_5(&self) -> bool {
-        self.five
-    }
-
     pub(super) fn read_publish(&self, packet: &Packet) -> Publish {
         packet.publish(self.five)
     }

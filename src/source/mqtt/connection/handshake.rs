@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::lane::Work;
 use crate::{
     event::{Client, Closing, Connection, Detail, Text, now_ms},
+    metrics::Metrics,
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
@@ -19,7 +20,7 @@ use crate::{
             Session,
             connect::{self, Terms},
         },
-        sessions::{self, Before, Ending, Tenancy},
+        sessions::{self, Before, Demand, Ending, Tenancy},
     },
 };
 
@@ -52,7 +53,7 @@ where
 {
     let mut phase = shared.phase.subscribe();
     let first = tokio::select! {
-        first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input)) => match first {
+        first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input, &shared.metrics)) => match first {
             Ok(Ok(Incoming::Connect(connect))) => Ok(connect),
             Ok(Ok(_)) => Err(Fault::protocol("the first packet must be CONNECT")),
             Ok(Err(fault)) => Err(fault),
@@ -62,6 +63,7 @@ where
     };
     let (known, fault) = match first {
         Ok(connect) => {
+            shared.metrics.packets_received.inc();
             let connect = as_certified(*connect, arrival);
             let client = Arc::new(identify(&connect, arrival));
             let asked = connection(&connect);
@@ -92,21 +94,24 @@ where
 async fn refuse<W: AsyncWrite + Unpin>(shared: &Shared, writer: &mut W, codec: &mut Codec, client: Option<&Arc<Client>>, fault: &Fault) {
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
+    if let Some(client) = client {
+        // Before the client is told: it may try again at once.
+        observe(shared, client, Detail::ClientConnack(answer(Some(fault)))).await;
+    }
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
     } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
+    shared.metrics.bytes_sent.inc_by(answer.len() as u64);
+    shared.metrics.packets_sent.inc_by(u64::from(!answer.is_empty()));
     let farewell = async {
         writer.write_all(&answer).await?;
         writer.shutdown().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
-    }
-    if let Some(client) = client {
-        observe(shared, client, Detail::ClientConnack(self::answer(Some(fault)))).await;
     }
 }
 
@@ -159,14 +164,21 @@ fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
-async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
+async fn read_packet<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    codec: &mut Codec,
+    input: &mut BytesMut,
+    metrics: &Metrics,
+) -> Result<Incoming, Fault> {
     loop {
         if let Some(packet) = codec.decode(input)? {
             return Ok(packet);
         }
         match reader.read_buf(input).await {
             Ok(0) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", "closed before CONNECT")),
-            Ok(_) => {}
+            Ok(bytes) => {
+                metrics.bytes_received.inc_by(bytes as u64);
+            }
             Err(error) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", error.to_string())),
         }
     }
@@ -174,7 +186,7 @@ async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, in
 
 /// Finds or makes the session, taking it from an older connection of the same client.
 pub(super) async fn admit(shared: &Shared, arrival: &Arrival, client: &Arc<Client>, terms: &Terms) -> Admitted {
-    let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
+    let (tenancy, before) = shared.sessions.enter(&terms.client_id, if terms.clean_start { Demand::CleanStart } else { Demand::Resume });
     let mut history = Vec::new();
     let (old, will) = match before {
         Before::Nothing => (None, None),
@@ -205,6 +217,7 @@ pub(super) async fn admit(shared: &Shared, arrival: &Arrival, client: &Arc<Clien
             (Box::new(Session::new(shared.sessions.number(), client, terms, &arrival.limits)), false)
         }
     };
+    shared.sessions.settle(&tenancy, session.mailbox());
     Admitted { session, session_present, tenancy, history }
 }
 

@@ -12,6 +12,7 @@ mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod tally;
 
 use std::{pin::pin, sync::Arc, time::Instant};
 
@@ -25,6 +26,7 @@ use self::{
     ahead::Ahead,
     handshake::Admitted,
     lane::{Lane, Work},
+    tally::Tally,
 };
 use super::{
     Shared,
@@ -57,6 +59,7 @@ struct Connection {
     output: BytesMut,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
+    tally: Tally,
     keep_alive: KeepAlive,
     /// What the client may send, where that is bounded.
     rates: Option<Box<Rates>>,
@@ -111,6 +114,7 @@ where
         too_fast: None,
         unflushed: false,
         arrival,
+        tally: Tally::default(),
         mute: false,
         former_mailbox: None,
         successor: None,
@@ -132,6 +136,7 @@ impl Connection {
         if self.codec.encode(connack, &mut self.output).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");
         }
+        self.tally.sent(self.output.len());
         tracing::debug!(client_id = %self.client.client_id, peer = %self.client.peer, session_present, "client connected");
         if session_present {
             self.observe(Hook::SessionResumed, |_| Detail::SessionResumed);

@@ -97,7 +97,7 @@ impl Connection {
         loop {
             let draining = *phase.borrow_and_update() != Phase::Running;
             match self.step(draining) {
-                Ok(None) => {}
+                Ok(None) => self.tally.flush(&self.shared.metrics),
                 Ok(Some(end)) => return end,
                 Err(fault) => return self.fail(fault),
             }
@@ -136,6 +136,7 @@ impl Connection {
                 Wake::Read(Ok(0) | Err(_)) => self.ahead.ended = true,
                 Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
+                    self.tally.bytes_in += bytes as u64;
                     self.keep_alive.heard(Instant::now());
                     if let Some(rates) = &mut self.rates {
                         rates.bytes(bytes, Instant::now());
@@ -174,6 +175,7 @@ impl Connection {
         while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
             let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            self.tally.packets_in += 1;
             if self.ahead.taken(&packet, bytes - self.input.len()) {
                 continue;
             }
@@ -202,6 +204,7 @@ impl Connection {
 
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+        self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut end = None;
         for output in outputs.drain(..) {
@@ -209,6 +212,7 @@ impl Connection {
                 Output::Send(packet) => self.send(packet)?,
                 Output::Publish { message, number, receipt } => {
                     self.shared.metrics.messages_received.inc();
+                    self.tally.payload_in += message.payload.len() as u64;
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
                 // The pipeline counts every drop, wanted or not.
@@ -220,14 +224,6 @@ impl Connection {
             }
         }
         self.outputs = outputs;
-        if let Some(session) = &mut self.session {
-            let Unmade { delivered, acked } = session.take_unmade();
-            for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
-                if firings > 0 {
-                    self.shared.pipeline.count(hook, firings);
-                }
-            }
-        }
         Ok(end)
     }
 
@@ -256,13 +252,25 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
-        if let Outgoing::Publish(_) = packet {
-            self.shared.metrics.messages_sent.inc();
+    /// Counts what happened and was not made into events, because nobody wants it.
+    fn count_unmade(&mut self) {
+        let Some(Unmade { delivered, acked }) = self.session.as_mut().map(|session| session.take_unmade()) else { return };
+        for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
+            if firings > 0 {
+                self.shared.pipeline.count(hook, firings);
+            }
         }
-        self.codec
-            .encode(packet, &mut self.output)
-            .map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
+    }
+
+    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
+        if let Outgoing::Publish(forward) = &packet {
+            self.shared.metrics.messages_sent.inc();
+            self.tally.payload_out += forward.message.payload.len() as u64;
+        }
+        let before = self.output.len();
+        let encoded = self.codec.encode(packet, &mut self.output);
+        self.tally.sent(self.output.len() - before);
+        encoded.map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
     }
 
     fn subscribe(&mut self, filter: &Text, granted: Granted, is_new: bool, retained: bool, now_ms: u64) {
@@ -274,15 +282,21 @@ impl Connection {
         if !retained {
             return;
         }
-        for message in self.shared.retained.matching(filter, now_ms) {
+        let kept =
+            if filter.starts_with("$SYS/") { self.shared.sys.matching(filter) } else { self.shared.retained.matching(filter, now_ms) };
+        for message in kept {
             if granted.options.no_local && message.publisher == self.client.client_id {
                 continue;
             }
             let qos = message.qos.min(granted.options.qos);
             let parcel =
                 Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
-            if let Err(rejected) = session.mailbox().push(parcel) {
-                self.drop_message(rejected.parcel, rejected.reason);
+            match session.mailbox().push(parcel) {
+                Err(rejected) if rejected.parcel.message.is_the_servers() => {
+                    self.shared.metrics.sys_messages_dropped.inc();
+                }
+                Err(rejected) => self.drop_message(rejected.parcel, rejected.reason),
+                Ok(()) => {}
             }
         }
     }

@@ -120,6 +120,8 @@ impl Session {
         };
         session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
+        session.mailbox.figures.attach(terms);
+        session.note_figures();
         session
     }
 
@@ -128,6 +130,7 @@ impl Session {
     pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) {
         self.limits = Arc::clone(limits);
         self.mailbox.attach(client);
+        self.mailbox.figures.attach(terms);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
@@ -138,6 +141,7 @@ impl Session {
     pub(super) fn detach(&mut self) {
         self.mailbox.detach();
         self.inbound.detach();
+        self.note_figures();
         self.link.aliases.clear();
         self.link.server_aliases = ServerAliases::default();
     }
@@ -251,7 +255,13 @@ impl Session {
             self.answer(&complete, out)?;
         }
         self.deliver(now_ms, room_bytes, wanted, out);
+        self.note_figures();
         Ok(())
+    }
+
+    fn note_figures(&self) {
+        let (in_flight, unanswered) = (self.outbound.in_flight(), self.inbound.waiting());
+        self.mailbox.figures.note(self.expiry_s, in_flight, unanswered, self.filters.count());
     }
 
     /// Takes what was settled meanwhile.

@@ -47,6 +47,11 @@ impl Filters {
         self.held.keys()
     }
 
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
     pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, limits: &Mqtt, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
         let asked = |(filter, options): &(Text, SubscribeOptions)| {

@@ -1,8 +1,9 @@
 //! The filters with wildcards, as a tree by level: finding those that match a topic costs what the topic's own levels reach.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Held, Receivers};
+use crate::{event::Subscription, source::mqtt::mailbox::Mailbox};
 
 /// One level, and what stands under it.
 #[derive(Debug, Default)]
@@ -67,6 +68,24 @@ impl Node {
 
     pub(super) fn is_empty(&self) -> bool {
         self.levels.is_empty() && self.plus.is_none() && self.here.is_empty() && self.below.is_empty()
+    }
+
+    /// How many filters there are.
+    pub(super) fn filters(&self) -> usize {
+        let here = usize::from(!self.here.is_empty()) + usize::from(!self.below.is_empty());
+        here + self.levels.values().chain(self.plus.as_deref()).map(Node::filters).sum::<usize>()
+    }
+
+    /// What one session holds. As deep as filters are.
+    pub(super) fn held_in<'a>(&'a self, mailbox: &Arc<Mailbox>, way: &mut Vec<&'a str>, held: &mut Vec<Subscription>) {
+        self.here.held_in(mailbox, || way.join("/").into(), held);
+        self.below.held_in(mailbox, || [&way[..], &["#"]].concat().join("/").into(), held);
+        let plus = self.plus.as_deref().map(|node| ("+", node));
+        for (level, node) in self.levels.iter().map(|(level, node)| (&**level, node)).chain(plus) {
+            way.push(level);
+            node.held_in(mailbox, way, held);
+            way.pop();
+        }
     }
 
     /// Walks all ways through the tree that `topic` allows, with a list of its own instead of recursion.

@@ -306,8 +306,7 @@ const PUBLISH_CODES: [u8; 9] = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 
 
 async fn publish_codes(place: &Place, qos: u8) {
     let (mut publisher, subscriber) = place.pair("t", 0).await;
-    let codes: Vec<u8> =
-        answers(place, &mut publisher, qos).await.iter().map(|packet| packet.body.get(2).copied().unwrap_or(0)).collect();
+    let codes: Vec<u8> = answers(place, &mut publisher, qos).await.iter().map(|packet| packet.body.get(2).copied().unwrap_or(0)).collect();
     assert!(codes.iter().all(|code| PUBLISH_CODES.contains(code)), "{codes:x?}");
     assert!(codes[0] < 0x80 && codes[2] >= 0x80, "{codes:x?}");
     drop(subscriber);
