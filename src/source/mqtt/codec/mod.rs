@@ -181,3 +181,6 @@ fn fault(error: DecodeError) -> Fault {
     };
     Fault::new(code, word, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,9 @@ impl Terms {
     }
 
     /// CONNACK for a client that is in.
+    /// MQTT 3.1 has no session present flag; its byte is reserved.
     pub(crate) fn connack(&self, session_present: bool) -> ConnAck {
+        let session_present = session_present && self.protocol != Protocol::V31;
         ConnAck { session_present, ..self.answer.clone() }
     }
 
