@@ -8,6 +8,7 @@
 //!
 //! Absent: the sessions' own record of what they hold, which decides about "new" and about cleaning up.
 
+mod look;
 mod share;
 
 use std::{
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     config::SharedStrategy,
-    event::{Message, QoS, Subscription, Text},
+    event::{Message, QoS, Text},
     topic,
 };
 
@@ -175,23 +176,6 @@ impl Subscriptions {
         receivers
     }
 
-    /// How many filters there are that somebody is subscribed to; looks at every filter with a wildcard.
-    pub(super) fn filters(&self) -> usize {
-        self.exact.iter().map(|shard| shard.read().len()).sum::<usize>() + self.wild.read().filters()
-    }
-
-    /// What the session with this mailbox holds; looks at every filter.
-    pub(super) fn held_in(&self, mailbox: &Arc<Mailbox>) -> Vec<Subscription> {
-        let mut held = Vec::new();
-        for shard in &self.exact {
-            for (filter, here) in shard.read().iter() {
-                here.held_in(mailbox, || filter.clone(), &mut held);
-            }
-        }
-        self.wild.read().held_in(mailbox, &mut Vec::new(), &mut held);
-        held
-    }
-
     /// The group of a shared subscription's whole filter, if it has members.
     pub(super) fn group(&self, filter: &str) -> Option<Arc<Group>> {
         let (plain, _) = split(filter);
@@ -253,11 +237,6 @@ impl Entries {
         found.map(|index| self.0.remove(index)).is_ok()
     }
 
-    fn held_in(&self, mailbox: &Arc<Mailbox>, filter: impl FnOnce() -> Text) -> Option<Subscription> {
-        let entry = self.0.iter().find(|entry| Arc::ptr_eq(&entry.mailbox, mailbox))?;
-        Some(entry.granted.subscription(&filter()))
-    }
-
     fn collect(&self, publisher: &str, receivers: &mut Vec<Receiver>) {
         for Entry { session, mailbox, granted } in &self.0 {
             if granted.options.no_local && **mailbox.client_id() == *publisher {
@@ -297,11 +276,6 @@ impl Held {
 
     fn group(&self, filter: &str) -> Option<Arc<Group>> {
         self.groups.iter().find(|group| group.filter() == filter).map(Arc::clone)
-    }
-
-    fn held_in(&self, mailbox: &Arc<Mailbox>, filter: impl FnOnce() -> Text, held: &mut Vec<Subscription>) {
-        held.extend(self.entries.held_in(mailbox, filter));
-        held.extend(self.groups.iter().filter_map(|group| group.held_in(mailbox)));
     }
 
     fn is_empty(&self) -> bool {
@@ -368,23 +342,6 @@ impl Node {
 
     fn is_empty(&self) -> bool {
         self.levels.is_empty() && self.plus.is_none() && self.here.is_empty() && self.below.is_empty()
-    }
-
-    fn filters(&self) -> usize {
-        let here = usize::from(!self.here.is_empty()) + usize::from(!self.below.is_empty());
-        here + self.levels.values().chain(self.plus.as_deref()).map(Node::filters).sum::<usize>()
-    }
-
-    /// As deep as filters are.
-    fn held_in<'a>(&'a self, mailbox: &Arc<Mailbox>, way: &mut Vec<&'a str>, held: &mut Vec<Subscription>) {
-        self.here.held_in(mailbox, || way.join("/").into(), held);
-        self.below.held_in(mailbox, || [&way[..], &["#"]].concat().join("/").into(), held);
-        let plus = self.plus.as_deref().map(|node| ("+", node));
-        for (level, node) in self.levels.iter().map(|(level, node)| (&**level, node)).chain(plus) {
-            way.push(level);
-            node.held_in(mailbox, way, held);
-            way.pop();
-        }
     }
 
     /// Walks all ways through the tree that `topic` allows, with a list of its own instead of recursion.
