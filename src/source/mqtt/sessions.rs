@@ -7,6 +7,8 @@
 //! Sessions live in memory. They end when their expiry interval has passed, and with the process. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
+mod kick;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
@@ -20,6 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+pub(super) use self::kick::kick;
 use super::{
     Shared,
     mailbox::{Mailbox, Parcel},
@@ -144,14 +147,6 @@ impl Sessions {
     /// Takes hold of a client id for a new connection.
     pub(super) fn enter(&self, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
         self.take_hold(&mut self.shard(client_id).lock(), client_id, demand)
-    }
-
-    /// The same where there is a session, and if asked for, a connection.
-    fn enter_known(&self, client_id: &Text, demand: Demand, online: bool) -> Option<(Tenancy, Before)> {
-        let mut shard = self.shard(client_id).lock();
-        let slot = shard.get(client_id)?;
-        let known = !online || matches!(slot.state, State::Online(..));
-        known.then(|| self.take_hold(&mut shard, client_id, demand))
     }
 
     fn take_hold(&self, shard: &mut HashMap<Text, Slot>, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
@@ -396,71 +391,6 @@ pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Endi
     let client = session.mailbox().client();
     for detail in dissolve(shared, &mut session, ending) {
         shared.aftermath.raise(Arc::clone(&client), detail).await;
-    }
-}
-
-/// Ends the connection of a client, its session too when `end_session`; unless `online`, also a session that waits for its client. Whether
-/// there was anything to end.
-///
-/// It works as a successor does: takes hold of the client id, and leaves the session to wait.
-pub(super) async fn kick(shared: &Shared, client_id: &Text, end_session: bool, online: bool) -> bool {
-    let Some((mut tenancy, before)) = shared.sessions.enter_known(client_id, Demand::Kick { end_session }, online) else { return false };
-    let (mut session, mut will) = (None, None);
-    match before {
-        Before::Nothing => {}
-        Before::Parked(parked, waiting) => {
-            if let Some(will) = waiting {
-                publish_will(shared, will).await; // its session ends here
-            }
-            end(shared, parked, Ending::because(reason::ADMINISTRATIVE_ACTION, "kicked")).await;
-        }
-        Before::Taken(answer) => {
-            if let Ok(mut handover) = answer.await {
-                tokio::select! {
-                    biased;
-                    _ = &mut handover.done => (session, will) = (handover.session, handover.will),
-                    successor = &mut tenancy.eviction => {
-                        // The client is back already; what is not finished is its successor's to wait for.
-                        if let Ok(successor) = successor {
-                            pass_on(shared, successor, handover).await;
-                        }
-                        return true;
-                    }
-                }
-            }
-        }
-    }
-    let refused = match session {
-        Some(session) => shared.sessions.park(&tenancy, session, will.clone(), Instant::now()).err().map(Some),
-        None => shared.sessions.leave(client_id, &tenancy).err().map(|()| None),
-    };
-    if let Some(session) = refused
-        && let Ok(successor) = tenancy.eviction.await
-    {
-        let (done, wait) = oneshot::channel();
-        pass_on(shared, successor, Handover { session, will, done: wait }).await;
-        let _ = done.send(()); // an error: it did not wait
-    }
-    true
-}
-
-/// Gives what was handed over to whoever wants it next.
-async fn pass_on(shared: &Shared, successor: Eviction, mut handover: Handover) {
-    let ends = match successor.demand {
-        Demand::Resume => None,
-        Demand::CleanStart => Some(Ending::Discarded),
-        Demand::Kick { end_session } => end_session.then(|| Ending::because(reason::ADMINISTRATIVE_ACTION, "kicked")),
-    };
-    if let Some(ending) = ends
-        && let Some(session) = handover.session.take()
-    {
-        if let Some(will) = handover.will.take() {
-            publish_will(shared, will).await;
-        }
-        end(shared, session, ending).await;
-    }
-    if let Err(Handover { session: Some(orphan), .. }) = successor.reply.send(handover) {
-        end(shared, orphan, Ending::because(reason::SESSION_TAKEN_OVER, "taken-over")).await;
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Absent: the sessions' own record of what they hold, which decides about "new" and about cleaning up.
 
+mod look;
 mod share;
 mod tree;
 
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     config::SharedStrategy,
-    event::{Message, QoS, Subscription, Text},
+    event::{Message, QoS, Text},
     topic,
 };
 
@@ -169,23 +170,6 @@ impl Subscriptions {
         receivers
     }
 
-    /// How many filters there are that somebody is subscribed to; looks at every filter with a wildcard.
-    pub(super) fn filters(&self) -> usize {
-        self.exact.iter().map(|shard| shard.read().len()).sum::<usize>() + self.wild.read().filters()
-    }
-
-    /// What the session with this mailbox holds; looks at every filter.
-    pub(super) fn held_in(&self, mailbox: &Arc<Mailbox>) -> Vec<Subscription> {
-        let mut held = Vec::new();
-        for shard in &self.exact {
-            for (filter, here) in shard.read().iter() {
-                here.held_in(mailbox, || filter.clone(), &mut held);
-            }
-        }
-        self.wild.read().held_in(mailbox, &mut Vec::new(), &mut held);
-        held
-    }
-
     /// The group of a shared subscription's whole filter, if it has members.
     pub(super) fn group(&self, filter: &str) -> Option<Arc<Group>> {
         let (plain, _) = split(filter);
@@ -247,11 +231,6 @@ impl Entries {
         found.map(|index| self.0.remove(index)).is_ok()
     }
 
-    fn held_in(&self, mailbox: &Arc<Mailbox>, filter: impl FnOnce() -> Text) -> Option<Subscription> {
-        let entry = self.0.iter().find(|entry| Arc::ptr_eq(&entry.mailbox, mailbox))?;
-        Some(entry.granted.subscription(&filter()))
-    }
-
     fn collect(&self, publisher: &str, receivers: &mut Vec<Receiver>) {
         for Entry { session, mailbox, granted } in &self.0 {
             if granted.options.no_local && **mailbox.client_id() == *publisher {
@@ -291,11 +270,6 @@ impl Held {
 
     fn group(&self, filter: &str) -> Option<Arc<Group>> {
         self.groups.iter().find(|group| group.filter() == filter).map(Arc::clone)
-    }
-
-    fn held_in(&self, mailbox: &Arc<Mailbox>, filter: impl FnOnce() -> Text, held: &mut Vec<Subscription>) {
-        held.extend(self.entries.held_in(mailbox, filter));
-        held.extend(self.groups.iter().filter_map(|group| group.held_in(mailbox)));
     }
 
     fn is_empty(&self) -> bool {

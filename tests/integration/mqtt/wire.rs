@@ -234,6 +234,11 @@ impl Wire {
         self.socket.write_all(bytes).await.expect("the socket is open");
     }
 
+    /// The same to a connection that may be closed already.
+    pub(super) async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await; // an error: it is
+    }
+
     /// The next packet.
     pub(super) async fn receive(&mut self) -> Packet {
         self.receive_or_end().await.expect("a packet, not the end of the connection")
