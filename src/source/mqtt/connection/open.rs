@@ -1,10 +1,18 @@
 //! The open stage: socket, session, lane and timers side by side.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Instant,
+};
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
     time::{Duration, sleep_until},
 };
@@ -29,7 +37,7 @@ const MAX_BACKLOG: usize = 256;
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
 const ANSWERS_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
-/// The least room for reading, bytes: what an idle connection costs.
+/// The least room for reading, bytes.
 pub(super) const READ_BYTES: usize = 2 * 1024;
 /// The most, for connections that bring more than there was room for.
 const MAX_READ_BYTES: usize = 32 * 1024;
@@ -118,14 +126,11 @@ impl Connection {
                 self.output.clear();
                 self.unflushed = false;
             }
-            if may_read {
-                self.input.reserve(self.read_bytes);
-            }
             let wake = tokio::select! {
                 biased;
                 written = write(writer, &mut self.output, &mut self.unflushed), if self.unflushed || !self.output.is_empty() => Wake::Wrote(written),
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
-                read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
+                read = read(reader, &mut self.input, self.read_bytes), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
                 () = mailbox.wait() => Wake::Mail,
                 eviction = &mut tenancy.eviction => Wake::Evicted(eviction.ok()),
@@ -350,6 +355,22 @@ impl Connection {
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
+}
+
+/// Reads up to `room` bytes. Little room is taken from the stack, so that an idle connection holds no buffer; cancel-safe like its parts.
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    if room > READ_BYTES {
+        input.reserve(room);
+        return reader.read_buf(input).await;
+    }
+    poll_fn(|context| {
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
+        let mut filled = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
+        input.extend_from_slice(filled.filled());
+        Poll::Ready(Ok(filled.filled().len()))
+    })
+    .await
 }
 
 /// Writes as much as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.

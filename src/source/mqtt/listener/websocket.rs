@@ -50,7 +50,7 @@ pub(super) struct HandshakeError(Box<Error>);
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Takes the request and answers it: 404 for another path than `path`, 400 without a subprotocol of ours.
     pub(super) async fn accept(stream: S, path: &str, max_packet_bytes: usize) -> Result<Self, HandshakeError> {
-        #[expect(clippy::result_large_err, reason = "the crate's trait has it so")]
+        #[allow(clippy::result_large_err, reason = "the crate's trait has it so")]
         let callback = |request: &Request, response: Response| answer(request, response, path);
         // A message may be as large as the largest packet, and a bit more for what comes along with it.
         let largest = Some(max_packet_bytes.saturating_add(LEAST_MESSAGE_BYTES));
@@ -77,7 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 /// Checks path and subprotocol.
-#[expect(clippy::result_large_err, reason = "the crate's trait has it so")]
+#[allow(clippy::result_large_err, reason = "the crate's trait has it so")]
 fn answer(request: &Request, mut response: Response, path: &str) -> Result<Response, ErrorResponse> {
     let refusal = |status, text: &str| {
         let mut response = ErrorResponse::new(Some(text.to_owned()));
