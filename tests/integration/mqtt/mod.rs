@@ -9,5 +9,6 @@ mod inbound;
 mod mqtt_js;
 mod protocol;
 mod retained;
+mod robustness;
 mod sessions;
 mod wire;
