@@ -43,8 +43,8 @@ fn faults(place: &Place) -> Vec<(&'static str, Vec<u8>)> {
 
 /// The codes of DISCONNECT that servers send, all of them faults.
 const ERRORS: &[u8] = &[
-    0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B,
-    0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+    0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D,
+    0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
 ];
 
 /// Every fault of the list ends its connection; the DISCONNECT packets of MQTT 5.
@@ -60,7 +60,8 @@ pub(super) async fn faults_end_the_connection(place: Place) {
 
 pub(super) async fn codes_of_disconnect(place: Place) {
     let said = all_end(&place).await; // which looks at the codes, and that nothing follows
-    for (name, code) in [("type 0", 0x81), ("too large", 0x95), ("CONNECT again", 0x82), ("SUBACK", 0x82), ("PUBREL with bad flags", 0x81)] {
+    for (name, code) in [("type 0", 0x81), ("too large", 0x95), ("CONNECT again", 0x82), ("SUBACK", 0x82), ("PUBREL with bad flags", 0x81)]
+    {
         let (_, packet) = said.iter().find(|(other, _)| *other == name).expect("in the list");
         assert_eq!(packet.body[0], code, "{name}");
     }

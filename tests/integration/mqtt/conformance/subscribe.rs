@@ -165,8 +165,7 @@ pub(super) async fn codes_in_order(place: Place) {
 }
 
 pub(super) async fn suback_codes(place: Place) {
-    let known: &[u8] =
-        if place.five() { &[0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2] } else { &[0, 1, 2, 0x80] };
+    let known: &[u8] = if place.five() { &[0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2] } else { &[0, 1, 2, 0x80] };
     let deep = "a/".repeat(300);
     let mut filters = vec![(&*deep, 0), ("$SYS/#", 1), ("$share/group/x", 1), ("ok", 2)];
     if place.five() {
@@ -200,7 +199,8 @@ pub(super) async fn lower_of_both(place: Place) {
 async fn small_answers(place: &Place, kind: u8) {
     let mut wire = Wire::connect(place, Connect { properties: vec![0x27, 0, 0, 0, 60], ..place.connect("small") }).await;
     let filters = [("a/#/b", 0), ("x+", 1), ("ok", 2)];
-    let bytes = if kind == 9 { wire.subscribe_all_bytes(7, &filters) } else { wire.unsubscribe_bytes(7, &filters.map(|(filter, _)| filter)) };
+    let bytes =
+        if kind == 9 { wire.subscribe_all_bytes(7, &filters) } else { wire.unsubscribe_bytes(7, &filters.map(|(filter, _)| filter)) };
     wire.send(&bytes).await;
     let answer = wire.receive().await;
     assert!(answer.first == kind << 4 && answer.size() <= 60, "{answer:x?}");
@@ -293,7 +293,8 @@ pub(super) async fn unsuback_codes(place: Place) {
     let mut wire = place.wire("x").await;
     wire.subscribe(1, &place.topic("t"), 0).await;
     // Nobody can have subscribed to a filter that is not one, so both codes are true of it.
-    for (filter, expected) in [(&*place.topic("t"), &[0][..]), ("nothing", &[0x11]), ("a/#/b", &[0x8F, 0x11]), ("$share/group/x", &[0x11])] {
+    for (filter, expected) in [(&*place.topic("t"), &[0][..]), ("nothing", &[0x11]), ("a/#/b", &[0x8F, 0x11]), ("$share/group/x", &[0x11])]
+    {
         wire.send(&wire.unsubscribe_bytes(9, &[filter])).await;
         let codes = wire.codes(11, 9).await;
         assert!(codes.len() == 1 && expected.contains(&codes[0]), "{filter}: {codes:x?}");

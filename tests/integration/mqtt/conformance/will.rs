@@ -174,6 +174,7 @@ pub(super) async fn topic_is_utf8(place: Place) {
     for bad in [&b"\xFF"[..], b"\xED\xA0\x80", b"a\0b"] {
         place.refused("will topic", &place.raw_connect("x", 6, &[none, &text(bad), &text("x")])).await;
     }
-    let whole = packet(0x10, &[&text("MQTT"), &[place.level, 6, 0, 0], none, &text(&place.name), none, &text(place.topic("é")), &text("x")]);
+    let whole =
+        packet(0x10, &[&text("MQTT"), &[place.level, 6, 0, 0], none, &text(&place.name), none, &text(place.topic("é")), &text("x")]);
     place.accepted("a good topic", &whole).await;
 }
