@@ -12,6 +12,7 @@ mod information;
 mod mqtt_js;
 mod protocol;
 mod retained;
+mod robustness;
 mod sessions;
 mod shared;
 mod sys;

@@ -202,6 +202,11 @@ impl Wire {
         Wire { socket, five: false, input: Vec::new() }
     }
 
+    /// Ends the connection as a failing network does, with a reset.
+    pub(super) fn reset(self) {
+        self.socket.set_zero_linger().expect("a TCP socket");
+    }
+
     /// Reads what comes as this protocol level has it; needed where the test sends a CONNECT of its own making.
     pub(super) fn speak(&mut self, level: u8) {
         self.five = level == 5;

@@ -4,8 +4,10 @@
 //! conformance::the_page`). A check is a plain function that takes a [`Place`] at a running Hookgate and panics where the statement does not
 //! hold; what is the same in both documents is one function, told by the place's level which protocol to speak.
 
+mod acknowledge;
 mod auth;
 mod closing;
+mod connack;
 mod connect;
 mod delivery;
 mod five_operation;

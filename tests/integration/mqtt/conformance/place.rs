@@ -1,9 +1,10 @@
 //! What the checks share: a place of their own at a broker, a client that behaves where it is told to, and a reader of properties.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::net::SocketAddr;
 
 use tokio::task::JoinError;
 
+use super::row::Work;
 use crate::mqtt::wire::{Connect, Listening, Packet, Publish, Wire, packet, properties, take_text, take_u16, take_variable, text};
 
 /// Where a check may do as it likes: identifiers and topics that begin with its name belong to it alone.
@@ -134,7 +135,7 @@ impl Place {
 
     /// [`Place::refused`] for each, by name.
     pub(super) async fn all_refused(&self, cases: Vec<(&'static str, Vec<u8>)>) -> Vec<Option<Packet>> {
-        let mut works: Vec<Pin<Box<dyn Future<Output = Option<Packet>> + Send>>> = Vec::new();
+        let mut works: Vec<Work<Option<Packet>>> = Vec::new();
         for (name, bytes) in cases {
             let place = self.clone();
             works.push(Box::pin(async move { place.refused(name, &bytes).await }));
@@ -148,7 +149,7 @@ impl Place {
         cases: Vec<(N, Vec<u8>)>,
         codes: &'static [u8],
     ) -> Vec<(N, Option<Packet>)> {
-        let mut works: Vec<Pin<Box<dyn Future<Output = (N, Option<Packet>)> + Send>>> = Vec::new();
+        let mut works: Vec<Work<(N, Option<Packet>)>> = Vec::new();
         for (name, bytes) in cases {
             let place = self.clone();
             works.push(Box::pin(async move {
@@ -183,7 +184,7 @@ pub(super) async fn closed(name: &str, wire: &mut Wire, codes: &[u8]) -> Option<
 }
 
 /// Does all, one after the other, and tells of all that fail.
-pub(super) async fn each<T: Send + 'static>(works: Vec<Pin<Box<dyn Future<Output = T> + Send>>>) -> Vec<T> {
+pub(super) async fn each<T: Send + 'static>(works: Vec<Work<T>>) -> Vec<T> {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for work in works {
         match tokio::spawn(work).await {

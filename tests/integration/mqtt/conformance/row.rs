@@ -18,7 +18,7 @@ pub(super) enum Check {
 }
 
 /// A check at work.
-pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Work<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Number, statement in our own words, check.
 pub(super) type Row = (&'static str, &'static str, Check);

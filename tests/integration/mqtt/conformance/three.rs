@@ -1,7 +1,7 @@
 //! MQTT 3.1.1.
 
 use super::{
-    closing, connect, delivery, format, publish, retain,
+    acknowledge, closing, connack, connect, delivery, format, publish, retain,
     row::{Check, Row, wire},
     session, subscribe, topics, will,
 };
@@ -63,13 +63,13 @@ pub(super) const ROWS: &[Row] = &[
     ("MQTT-3.1.4-3", "clean session is heeded", wire!(session::clean_start_discards)),
     ("MQTT-3.1.4-4", "a good CONNECT gets CONNACK with 0", wire!(connect::good_connect_is_acknowledged)),
     ("MQTT-3.1.4-5", "what comes behind a refused CONNECT is not looked at", wire!(connect::nothing_after_a_refusal)),
-    ("MQTT-3.2.0-1", "CONNACK comes first", wire!(connect::connack_first)),
-    ("MQTT-3.2.2-1", "clean session 1: session present is 0", wire!(connect::session_present)),
-    ("MQTT-3.2.2-2", "clean session 0 with a session: it is 1", wire!(connect::session_present)),
-    ("MQTT-3.2.2-3", "without one it is 0", wire!(connect::session_present)),
-    ("MQTT-3.2.2-4", "a refusing CONNACK has session present 0", wire!(connect::refusals_forget_the_session)),
-    ("MQTT-3.2.2-5", "after it the connection ends", wire!(connect::refusals_forget_the_session)),
-    ("MQTT-3.2.2-6", "where no code fits, the connection ends without CONNACK", wire!(connect::faults_without_a_code)),
+    ("MQTT-3.2.0-1", "CONNACK comes first", wire!(connack::connack_first)),
+    ("MQTT-3.2.2-1", "clean session 1: session present is 0", wire!(connack::session_present)),
+    ("MQTT-3.2.2-2", "clean session 0 with a session: it is 1", wire!(connack::session_present)),
+    ("MQTT-3.2.2-3", "without one it is 0", wire!(connack::session_present)),
+    ("MQTT-3.2.2-4", "a refusing CONNACK has session present 0", wire!(connack::refusals_forget_the_session)),
+    ("MQTT-3.2.2-5", "after it the connection ends", wire!(connack::refusals_forget_the_session)),
+    ("MQTT-3.2.2-6", "where no code fits, the connection ends without CONNACK", wire!(connack::faults_without_a_code)),
 
     ("MQTT-3.3.1-1", "what is delivered again has DUP 1", wire!(publish::dup_on_redelivery)),
     ("MQTT-3.3.1-2", "with QoS 0, DUP is 0", wire!(publish::no_dup_with_qos_0)),
@@ -88,8 +88,8 @@ pub(super) const ROWS: &[Row] = &[
     ("MQTT-3.3.2-3", "what a subscriber gets matches its filter", wire!(publish::names_match_the_filter)),
     ("MQTT-3.3.4-1", "each QoS has its answer: none, PUBACK, PUBREC", wire!(publish::answers_by_qos)),
     ("MQTT-3.3.5-1", "of overlapping subscriptions the highest QoS counts", wire!(subscribe::maximum_of_overlapping)),
-    ("MQTT-3.3.5-2", "a publish that is not allowed is acknowledged all the same, or ends the connection", wire!(publish::refused_publish)),
-    ("MQTT-3.6.1-1", "PUBREL's flags are 0010, or the connection ends", wire!(publish::pubrel_flags)),
+    ("MQTT-3.3.5-2", "a publish that is not allowed is acknowledged all the same, or ends the connection", wire!(acknowledge::refused_publish)),
+    ("MQTT-3.6.1-1", "PUBREL's flags are 0010, or the connection ends", wire!(acknowledge::pubrel_flags)),
     ("MQTT-3.8.1-1", "SUBSCRIBE's flags are 0010, or the connection ends", wire!(subscribe::flags)),
     ("MQTT-3.8.3-1", "topic filters are UTF-8 strings", wire!(subscribe::filters_are_utf8)),
     ("MQTT-3.8.3-2", "filters with wildcards are supported, or refused; here they are supported", wire!(topics::wildcards_in_filters_only)),
