@@ -23,7 +23,18 @@ pub mod targets;
 pub mod source {
     pub mod mqtt {
         mod codec;
+        mod figures;
         mod forward;
+        pub mod listener {
+            mod name;
+            mod proxy;
+            mod websocket;
+
+            #[path = "../../../../fuzz/src/targets/proxy.rs"]
+            pub mod fuzz_proxy;
+            #[path = "../../../../fuzz/src/targets/websocket.rs"]
+            pub mod fuzz_websocket;
+        }
         mod mailbox;
         mod own;
         mod packet;

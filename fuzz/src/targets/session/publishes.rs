@@ -112,6 +112,21 @@ impl Publishes {
         }
     }
 
+    /// The connection ends in the place of an answer, for a publish that was denied, refused, or of which nobody knows.
+    pub(super) fn unanswered(&mut self, protocol: Protocol) {
+        let arrival = self.arrivals.pop_front().expect("a publish waits for its answer");
+        if let Some(number) = arrival.number {
+            let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("an end for {arrival:?} before anything is known") };
+            let told = matches!((outcome, verdict), (Some(Outcome::Stored), Some(Verdict::Accepted { .. } | Verdict::Swallowed)));
+            assert!(outcome.is_some() && !told, "an end for {arrival:?} after {outcome:?}, {verdict:?}");
+            assert!(!protocol.is_5() || matches!(outcome, Some(Outcome::Unknown(_))), "an end for {arrival:?}, which MQTT 5 has words for");
+        }
+        if arrival.qos == QoS::ExactlyOnce {
+            self.held.remove(&arrival.id);
+            self.received.remove(&arrival.id);
+        }
+    }
+
     /// PUBCOMP came.
     pub(super) fn completed(&mut self, ack: &Ack) {
         if ack.code == reason::SUCCESS {

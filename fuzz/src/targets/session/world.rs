@@ -217,6 +217,7 @@ impl World {
         let advanced = self.session.advance(self.now_ms, room_bytes, self.wanted, &mut out);
         self.apply(out);
         if advanced.is_err() {
+            self.publishes.unanswered(self.hello.protocol.protocol());
             self.disconnect();
         }
     }
@@ -351,7 +352,7 @@ impl World {
     fn connect(&mut self, hello: Hello) {
         self.disconnect();
         let terms = terms(hello, &self.limits);
-        self.session.attach(&client("device"), &terms);
+        self.session.attach(&client("device"), &terms, &self.limits);
         self.codec = begun(hello.protocol.protocol());
         self.deliveries.attached(promised(&terms, &self.limits));
         self.hello = hello;
