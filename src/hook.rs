@@ -67,9 +67,9 @@ hooks! {
     /// The connection of a client that was in has ended.
     ClientDisconnected = "client.disconnected", Observe, "client-disconnected", topic: false, raised: true;
     /// May this client come in?
-    ClientAuthenticate = "client.authenticate", Access, "authenticate", topic: false, raised: false;
+    ClientAuthenticate = "client.authenticate", Access, "authenticate", topic: false, raised: true;
     /// May it publish or subscribe here?
-    ClientAuthorize = "client.authorize", Access, "authorize", topic: true, raised: false;
+    ClientAuthorize = "client.authorize", Access, "authorize", topic: true, raised: true;
     /// SUBSCRIBE was read.
     ClientSubscribe = "client.subscribe", Observe, "client-subscribe", topic: true, raised: false;
     /// UNSUBSCRIBE was read.

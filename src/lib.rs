@@ -56,6 +56,7 @@
 //! # }
 //! ```
 
+pub mod access;
 pub mod bridge;
 pub mod cli;
 pub mod config;

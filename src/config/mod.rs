@@ -4,11 +4,14 @@
 //! setting that would do nothing. Checks that need more than the file (does the guest export what its route needs?) belong to the
 //! floors above and use the same [`Problem`].
 
+mod access;
+mod acl;
 mod guest;
 mod kafka;
 mod key;
 mod listener;
 mod mqtt;
+mod network;
 mod problem;
 mod reader;
 mod route;
@@ -16,17 +19,24 @@ mod template;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
-use self::reader::{Reader, Table};
+use self::{
+    access::Around,
+    reader::{Reader, Table},
+};
 pub use self::{
+    access::{Access, Authenticator, Authorizer},
+    acl::{Pattern, PatternError, Permission, Rule, RuleAction},
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
     listener::Listener,
     mqtt::{DeniedPublish, Mqtt},
+    network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
     template::{Field, Part, Template, TemplateError},
 };
+use crate::hook::Hook;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +49,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[access]` and `[[acl]]`
+    pub access: Access,
     /// `[[key]]`
     pub keys: Vec<Key>,
     /// `[[guest]]`
@@ -85,6 +97,7 @@ impl Config {
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
         let routes = table.tables("route", Route::read);
+        let access = Self::read_access(table, &routes, folder);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
         table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
         if let Some(place) = table.empty_list("listener") {
@@ -96,7 +109,19 @@ impl Config {
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, keys, guests, routes }
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, access, keys, guests, routes }
+    }
+
+    fn read_access(table: &Table<'_>, routes: &[Route], folder: &Path) -> Access {
+        let rules = table.tables("acl", Rule::read);
+        let asks = |hook| routes.iter().any(|route| route.hook == hook && !route.guests.is_empty());
+        let around = Around {
+            authenticating_guests: asks(Hook::ClientAuthenticate),
+            authorizing_guests: asks(Hook::ClientAuthorize),
+            rules: !rules.is_empty(),
+        };
+        let access = table.table("access", |access| Access::read(access, around, folder));
+        Access { rules, ..access.unwrap_or_else(|| Access::without_table(around)) }
     }
 }
 

@@ -78,9 +78,9 @@ pub enum Ack {
 /// What happens to an event on which a guest trapped, overran, faulted or had no free instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Refuse the publish (0x83, implementation specific error).
+    /// Refuse the publish, or the client (0x83, implementation specific error).
     Deny,
-    /// Go on as if the guest had passed it.
+    /// Go on as if the guest had passed it, or had nothing to say about the client.
     Pass,
     /// Swallow it.
     Drop,
@@ -110,6 +110,9 @@ impl Route {
         if let Some(policy) = &on_failure {
             if guests.is_empty() {
                 table.refuse_at(&policy.place, "on_failure", " does nothing without guests", "remove it, or name guests");
+            } else if hook.kind() == Kind::Access && !matches!(policy.value, OnFailure::Deny | OnFailure::Pass) {
+                let message = format_args!(": on {hook} somebody waits for yes or no");
+                table.refuse_at(&policy.place, "on_failure", message, "deny, or pass to ask the next");
             } else if policy.value == OnFailure::Deny && hook.kind() == Kind::Observe {
                 table.refuse_at(
                     &policy.place,

@@ -2,6 +2,7 @@
 //!
 //! Text and payloads are slices of the buffer they were read into ([`Text`], [`Bytes`]): cloning one copies a pointer.
 
+mod access;
 mod message;
 mod receipt;
 mod verdict;
@@ -13,6 +14,7 @@ pub use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 
 pub use self::{
+    access::{Action, Answer, Credentials},
     message::{Header, Message, Properties, QoS},
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},

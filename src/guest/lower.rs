@@ -3,10 +3,13 @@
 use std::fmt::Write;
 
 use super::bindings::{
-    exported::events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
+    exported::{
+        access::{self, Credentials},
+        events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
+    },
     imported::types::{Client, HeaderParam, MessageParam, Qos},
 };
-use crate::event::{self, Detail, Header, Message, QoS};
+use crate::event::{self, Action, Detail, Header, Message, QoS};
 
 pub(super) fn qos(qos: QoS) -> Qos {
     match qos {
@@ -32,6 +35,17 @@ pub(super) fn client<'a>(client: &'a event::Client, peer: &'a str) -> Client<'a>
         protocol_version: client.protocol_version,
         certificate_name: client.certificate_name.as_deref(),
         connected_at_ms: client.connected_at_ms,
+    }
+}
+
+pub(super) fn credentials(credentials: &event::Credentials) -> Credentials<'_> {
+    Credentials { method: credentials.method.as_deref(), password: credentials.password.as_deref() }
+}
+
+pub(super) fn action(action: Action) -> access::Action {
+    match action {
+        Action::Publish(as_qos) => access::Action::Publish(qos(as_qos)),
+        Action::Subscribe(as_qos) => access::Action::Subscribe(qos(as_qos)),
     }
 }
 

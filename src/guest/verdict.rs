@@ -2,13 +2,13 @@
 
 use super::{
     bindings::{
-        exported::{events, publish},
+        exported::{access, events, publish},
         imported::types::{self, Fault, HeaderResult, MessageResult, Qos},
     },
     failure::{Failure, FaultKind},
 };
 use crate::{
-    event::{Bytes, Changes, Denial, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text},
+    event::{Answer, Bytes, Changes, Denial, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text},
     topic,
 };
 
@@ -49,6 +49,15 @@ pub(super) fn observe(verdict: events::Verdict) -> Result<ObserveVerdict, Failur
         events::Verdict::Annotate(list) => ObserveVerdict::Annotate(headers(list)),
         events::Verdict::Emit(list) => ObserveVerdict::Emit(records(list)?),
         events::Verdict::Drop(reason) => ObserveVerdict::Drop(reason.into()),
+    })
+}
+
+/// The answer about a client.
+pub(super) fn access(answer: access::Answer) -> Result<Answer, Failure> {
+    Ok(match answer {
+        access::Answer::Allow => Answer::Allow,
+        access::Answer::Deny(denial) => Answer::Deny(denied(denial)?),
+        access::Answer::Abstain => Answer::Abstain,
     })
 }
 
