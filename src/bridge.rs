@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tokio::sync::Mutex;
 
 use crate::{
+    access::Access,
     config::{Config, Problem},
     event::Text,
     guest::Guest,
@@ -37,6 +38,7 @@ pub struct Bridge {
 struct Service {
     config: Config,
     guests: Guests,
+    access: Arc<Access>,
 }
 
 /// Why a Hookgate did not start.
@@ -68,12 +70,13 @@ impl Bridge {
         let metrics = Metrics::new();
         let registry = Registry::new(&metrics).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
-        let plan = plan(&config, &guests)?;
+        let access = read_access(&config).await.map_err(StartError::Problems)?;
+        let plan = plan(&config, &access, &guests)?;
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
         let broker = Broker::start(&config, Arc::clone(&pipeline)).await.context("opening the doors")?;
-        Ok(Bridge { broker, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
+        Ok(Bridge { broker, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests, access }) })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -104,15 +107,16 @@ impl Bridge {
             return Err(problems);
         }
         let guests = self.registry.load(&config, &service.guests).await?;
+        let access = read_access(&config).await?;
         let swapped = changed(&service.guests, &guests);
-        let plan = plan(&config, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
+        let plan = plan(&config, &access, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
         let (producer, topics) = (self.producer.clone(), topics(&config));
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.pipeline.install(plan);
         self.broker.reconfigure(&config.mqtt);
         self.metrics.config_reloads.inc();
-        *service = Service { config, guests };
+        *service = Service { config, guests, access };
         Ok(Reloaded { swapped, problems: Vec::new() })
     }
 
@@ -123,7 +127,7 @@ impl Bridge {
         let (guests, problems) = self.registry.refresh(&service.config, &service.guests).await;
         let swapped = changed(&service.guests, &guests);
         if !swapped.is_empty() {
-            match plan(&service.config, &guests) {
+            match plan(&service.config, &service.access, &guests) {
                 Ok(plan) => {
                     self.pipeline.install(plan);
                     service.guests = guests;
@@ -132,6 +136,28 @@ impl Bridge {
             }
         }
         Reloaded { swapped, problems }
+    }
+
+    /// Reads the password file again; one that is wrong is refused, and the users that are known go on.
+    pub async fn refresh_passwords(&self) {
+        let mut service = self.service.lock().await;
+        let refreshed = read_access(&service.config).await.and_then(|access| match plan(&service.config, &access, &service.guests) {
+            Ok(plan) => Ok((access, plan)),
+            Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
+        });
+        match refreshed {
+            Ok((access, plan)) => {
+                self.pipeline.install(plan);
+                service.access = access;
+                tracing::info!("password file read again");
+            }
+            Err(problems) => {
+                self.metrics.config_reloads_refused.inc();
+                for problem in problems {
+                    tracing::error!(%problem, "password file refused; the users that are known go on");
+                }
+            }
+        }
     }
 
     /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why.
@@ -151,7 +177,7 @@ impl Bridge {
         }
     }
 
-    /// Follows changes of the configuration file and of the guests' files, for ever.
+    /// Follows changes of the configuration file, of the guests' files and of the password file, for ever.
     pub async fn follow(&self, file: &Path) {
         let mut watch = Watch::new(self.watched(file).await);
         loop {
@@ -160,6 +186,9 @@ impl Bridge {
                 self.reload_file(file).await;
                 watch.set_paths(self.watched(file).await);
             } else {
+                if self.is_password_file(&changed).await {
+                    self.refresh_passwords().await;
+                }
                 let reloaded = self.refresh_guests().await;
                 if !reloaded.swapped.is_empty() {
                     tracing::info!(guests = reloaded.swapped.join(","), "new guest versions in service");
@@ -173,7 +202,14 @@ impl Bridge {
 
     async fn watched(&self, file: &Path) -> Vec<PathBuf> {
         let service = self.service.lock().await;
-        std::iter::once(file.to_owned()).chain(service.config.guests.iter().map(|guest| guest.path.value.clone())).collect()
+        let guests = service.config.guests.iter().map(|guest| guest.path.value.clone());
+        let passwords = service.config.access.password_file.iter().map(|file| file.value.clone());
+        std::iter::once(file.to_owned()).chain(guests).chain(passwords).collect()
+    }
+
+    async fn is_password_file(&self, paths: &[PathBuf]) -> bool {
+        let service = self.service.lock().await;
+        service.config.access.password_file.as_ref().is_some_and(|file| paths.contains(&file.value))
     }
 
     /// Stops accepting, settles what is in flight, and ends: the doors first, Kafka last.
@@ -197,8 +233,15 @@ async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, St
     })
 }
 
-fn plan(config: &Config, guests: &Guests) -> anyhow::Result<Plan> {
-    Plan::new(config, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+fn plan(config: &Config, access: &Arc<Access>, guests: &Guests) -> anyhow::Result<Plan> {
+    Plan::new(config, access, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+}
+
+/// Reads the password file, off the runtime's threads.
+async fn read_access(config: &Config) -> Result<Arc<Access>, Vec<Problem>> {
+    let (settings, place) = (config.access.clone(), config.kafka.place.place.clone());
+    let read = tokio::task::spawn_blocking(move || Access::load(&settings)).await;
+    read.unwrap_or_else(|error| Err(vec![Problem::new(&place, format!("the password file was not read: {error}"))]))
 }
 
 /// The Kafka topics that a configuration can write to.
@@ -254,6 +297,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }
+    problems.extend(read_access(&config).await.err().unwrap_or_default());
     problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
     problems.sort();
     problems.dedup();

@@ -80,7 +80,8 @@ fn fill(level: &str, client: &Client, into: &mut String) -> bool {
                 continue;
             }
         };
-        let Some(value) = value.filter(|value| !value.is_empty() && !value.starts_with('$') && !value.contains(['+', '#', '/', '\0'])) else {
+        let Some(value) = value.filter(|value| !value.is_empty() && !value.starts_with('$') && !value.contains(['+', '#', '/', '\0']))
+        else {
             return false;
         };
         into.push_str(value);

@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod demo;
+mod password;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -54,6 +55,8 @@ enum Verb {
     Check(check::Args),
     /// Show the main job with simulated locks, everything embedded.
     Demo(demo::Args),
+    /// Add, remove or check users of a password file.
+    Password(password::Args),
     /// Measure: publishers over real sockets, a guest, Kafka, and a reader that verifies every record.
     Bench(bench::Args),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
             Verb::Run(args) => run::run(args).await,
             Verb::Check(args) => check::run(args).await,
             Verb::Demo(args) => demo::run(args).await,
+            Verb::Password(args) => password::run(&args),
             Verb::Bench(args) => bench::run(args).await,
         }
     });

@@ -98,7 +98,12 @@ impl Access {
         let default = table.choice("default", Permission::WORDS).map_or(open, |default| default.value);
         let cache_ms = table.integer("cache_ms", 0..=86_400_000, d.cache_ms);
         if let (Some(place), true) = (table.place_of("cache_ms"), authorize.is_empty()) {
-            table.refuse_at(&place, "cache_ms", " does nothing: nobody is asked about topics", "add [[acl]] or a route on client.authorize");
+            table.refuse_at(
+                &place,
+                "cache_ms",
+                " does nothing: nobody is asked about topics",
+                "add [[acl]] or a route on client.authorize",
+            );
         }
         Access { password_file, authenticate, authorize, anonymous, default, cache_ms, rules: Vec::new() }
     }

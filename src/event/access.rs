@@ -29,6 +29,34 @@ pub enum Action {
     Subscribe(QoS),
 }
 
+impl Action {
+    /// `publish` or `subscribe`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Publish(_) => "publish",
+            Action::Subscribe(_) => "subscribe",
+        }
+    }
+
+    /// The QoS that is wanted.
+    pub const fn qos(self) -> QoS {
+        match self {
+            Action::Publish(qos) | Action::Subscribe(qos) => qos,
+        }
+    }
+}
+
+/// How a question about a client was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// What the client wanted to do with which topic; `None`: come in.
+    pub asked: Option<(Action, Text)>,
+    /// The refusal, if it was one.
+    pub denial: Option<Denial>,
+    /// Who decided: a guest's name, `password-file`, `acl`, `anonymous` or `default`.
+    pub by: Text,
+}
+
 /// What somebody who was asked about a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

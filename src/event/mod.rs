@@ -14,7 +14,7 @@ pub use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 
 pub use self::{
-    access::{Action, Answer, Credentials},
+    access::{Action, Answer, Credentials, Ruling},
     message::{Header, Message, Properties, QoS},
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},
@@ -65,6 +65,10 @@ pub enum Detail {
     ClientConnected(Connection),
     /// `client.disconnected`
     ClientDisconnected(Closing),
+    /// `client.authenticate`, decided.
+    ClientAuthenticate(Ruling),
+    /// `client.authorize`, decided.
+    ClientAuthorize(Ruling),
     /// `session.subscribed`
     SessionSubscribed(Subscription),
     /// `session.unsubscribed`: the subscription as it was.
@@ -85,6 +89,8 @@ impl Detail {
         match self {
             Detail::ClientConnected(_) => Hook::ClientConnected,
             Detail::ClientDisconnected(_) => Hook::ClientDisconnected,
+            Detail::ClientAuthenticate(_) => Hook::ClientAuthenticate,
+            Detail::ClientAuthorize(_) => Hook::ClientAuthorize,
             Detail::SessionSubscribed(_) => Hook::SessionSubscribed,
             Detail::SessionUnsubscribed(_) => Hook::SessionUnsubscribed,
             Detail::MessagePublish(_) => Hook::MessagePublish,
@@ -98,6 +104,7 @@ impl Detail {
     pub fn topic(&self) -> Option<&Text> {
         match self {
             Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => None,
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => ruling.asked.as_ref().map(|(_, topic)| topic),
             Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Some(&subscription.filter),
             Detail::MessagePublish(_) | Detail::MessageDelivered(_) | Detail::MessageAcked(_) | Detail::MessageDropped(_) => {
                 self.message().map(|message| &message.topic)

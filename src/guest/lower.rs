@@ -81,10 +81,11 @@ pub(super) fn message<'a>(message: &'a Message, as_qos: QoS, user_properties: &'
     }
 }
 
-/// The case of `events.detail`; `None` for `message.publish`, which is asked through an interface of its own.
+/// The case of `events.detail`; `None` for the hooks that decide.
 pub(super) fn detail<'a>(detail: &'a Detail, user_properties: &'a [HeaderParam<'a>]) -> Option<wit::Detail<'a>> {
     Some(match detail {
-        Detail::MessagePublish(_) => return None,
+        // Asked through interfaces of their own.
+        Detail::MessagePublish(_) | Detail::ClientAuthenticate(_) | Detail::ClientAuthorize(_) => return None,
         Detail::ClientConnected(connection) => wit::Detail::ClientConnected(Connection {
             clean_start: connection.clean_start,
             keep_alive_s: connection.keep_alive_s,

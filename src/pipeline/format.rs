@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     config::{Format, PayloadEncoding},
-    event::{Bytes, Client, Detail, Event, Header, Message},
+    event::{Bytes, Client, Detail, Event, Header, Message, Ruling},
 };
 
 /// Version of the envelope's schema; raised when a field changes its meaning or goes away.
@@ -58,12 +58,21 @@ impl Serialize for EmqxBridge<'_> {
             Detail::MessagePublish(message) => map.serialize_entry("qos", &message.qos.level())?,
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => map.serialize_entry("qos", &delivery.qos.level())?,
             Detail::MessageDropped(dropping) => map.serialize_entry("qos", &dropping.message.qos.level())?,
-            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => {}
+            Detail::ClientAuthorize(Ruling { asked: Some((action, topic)), .. }) => {
+                map.serialize_entry("topic", &**topic)?;
+                map.serialize_entry("qos", &action.qos().level())?;
+                map.serialize_entry("action", action.name())?;
+            }
+            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) | Detail::ClientAuthenticate(_) | Detail::ClientAuthorize(_) => {}
         }
         map.serialize_entry("node", self.node)?;
         map.serialize_entry("ts", time_ms)?;
         match detail {
             Detail::ClientDisconnected(closing) => map.serialize_entry("reason", &*closing.reason)?,
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => {
+                map.serialize_entry("result", ruling_word(ruling))?;
+                map.serialize_entry("reason", ruling_reason(ruling))?;
+            }
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 map.serialize_entry("from", &*delivery.message.publisher)?;
             }
@@ -129,12 +138,54 @@ struct MessageFields<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Particulars<'a> {
-    Connection { clean_start: bool, keep_alive_s: u16, session_expiry_s: u32, user_properties: Vec<[&'a str; 2]> },
-    Closing { reason_code: u8, reason: &'a str },
-    Subscription { filter: &'a str, qos: u8, no_local: bool, retain_as_published: bool },
+    Connection {
+        clean_start: bool,
+        keep_alive_s: u16,
+        session_expiry_s: u32,
+        user_properties: Vec<[&'a str; 2]>,
+    },
+    Closing {
+        reason_code: u8,
+        reason: &'a str,
+    },
+    Subscription {
+        filter: &'a str,
+        qos: u8,
+        no_local: bool,
+        retain_as_published: bool,
+    },
     Publish {},
-    Delivery { delivery_qos: u8 },
-    Dropping { reason: &'a str, explanation: &'a str },
+    Ruling {
+        #[serde(flatten)]
+        asked: Option<AskedFields<'a>>,
+        result: &'static str,
+        by: &'a str,
+        reason_code: u8,
+        reason: &'a str,
+    },
+    Delivery {
+        delivery_qos: u8,
+    },
+    Dropping {
+        reason: &'a str,
+        explanation: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct AskedFields<'a> {
+    action: &'static str,
+    topic: &'a str,
+    qos: u8,
+}
+
+/// How a question about a client was decided, in one word.
+fn ruling_word(ruling: &Ruling) -> &'static str {
+    if ruling.denial.is_some() { "deny" } else { "allow" }
+}
+
+fn ruling_reason(ruling: &Ruling) -> &str {
+    ruling.denial.as_ref().map_or("", |denial| &denial.reason)
 }
 
 impl<'a> Envelope<'a> {
@@ -208,6 +259,13 @@ impl<'a> Particulars<'a> {
                 retain_as_published: subscription.retain_as_published,
             },
             Detail::MessagePublish(_) => Particulars::Publish {},
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => Particulars::Ruling {
+                asked: ruling.asked.as_ref().map(|(action, topic)| AskedFields { action: action.name(), topic, qos: action.qos().level() }),
+                result: ruling_word(ruling),
+                by: &ruling.by,
+                reason_code: ruling.denial.as_ref().map_or(0, |denial| denial.reason_code),
+                reason: ruling_reason(ruling),
+            },
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 Particulars::Delivery { delivery_qos: delivery.qos.level() }
             }
@@ -227,7 +285,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Closing, Connection, Delivery, DropReason, Dropping, QoS, Subscription};
+    use crate::event::{Action, Closing, Connection, Delivery, Denial, DropReason, Dropping, QoS, Subscription};
 
     fn event(client_id: &'static str, detail: Detail) -> Event {
         let client = Client {
@@ -301,6 +359,22 @@ mod tests {
             &event("c", Detail::ClientDisconnected(closing)),
             &format!(r#"{},"reason_code":0,"reason":"normal"}}"#, head("client.disconnected")),
         );
+        let denial = Denial { reason_code: 0x87, reason: "no".into() };
+        let asked = Some((Action::Publish(QoS::AtLeastOnce), "a/b".into()));
+        for (detail, hook, rest) in [
+            (
+                Detail::ClientAuthorize(Ruling { asked, denial: Some(denial), by: "acl".into() }),
+                "client.authorize",
+                r#""action":"publish","topic":"a/b","qos":1,"result":"deny","by":"acl","reason_code":135,"reason":"no""#,
+            ),
+            (
+                Detail::ClientAuthenticate(Ruling { asked: None, denial: None, by: "g".into() }),
+                "client.authenticate",
+                r#""result":"allow","by":"g","reason_code":0,"reason":"""#,
+            ),
+        ] {
+            check(Format::Envelope, &event("c", detail), &format!("{},{rest}}}", head(hook)));
+        }
         check(Format::Envelope, &event("c", Detail::MessagePublish(message())), &format!("{},{message_json}}}", head("message.publish")));
     }
 

@@ -10,7 +10,7 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: authentication, TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;

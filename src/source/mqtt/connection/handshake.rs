@@ -9,11 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    event::{Client, Text, now_ms},
+    event::{Client, Credentials, Text, now_ms},
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
-        packet::{Incoming, Outgoing},
+        own,
+        packet::{Connect, Incoming, Outgoing},
         reason::{self, Fault},
         session::{
             Session,
@@ -34,28 +35,38 @@ pub(super) struct Admitted {
     pub(super) predecessor: Option<oneshot::Receiver<()>>,
 }
 
-/// Reads CONNECT and agrees on terms. `None`: the connection is to be closed, everything is said and counted.
+/// Reads CONNECT, agrees on terms, and sees who the client is; no session is touched before. `None`: the connection is to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
     reader: &mut R,
     writer: &mut W,
     codec: &mut Codec,
     input: &mut BytesMut,
-) -> Option<Terms>
+    peer: SocketAddr,
+) -> Option<(Terms, Arc<Client>)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
     let mut phase = shared.phase.subscribe();
+    let opening = async {
+        let Incoming::Connect(connect) = read_packet(reader, codec, input).await? else {
+            return Err(Fault::protocol("the first packet must be CONNECT"));
+        };
+        let credentials = credentials(&connect);
+        let terms = Terms::negotiate(*connect, &shared.limits(), fresh_client_id)?;
+        if !can_be_told(&terms, codec) {
+            let text = "CONNACK exceeds the client's maximum packet size";
+            return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
+        }
+        let client = client(&terms, peer);
+        authenticate(shared, &client, &credentials).await?;
+        Ok((terms, client))
+    };
     let fault = tokio::select! {
-        first = tokio::time::timeout(patience, read_packet(reader, codec, input)) => match first {
-            Ok(Ok(Incoming::Connect(connect))) => match Terms::negotiate(*connect, &shared.limits(), fresh_client_id) {
-                Ok(terms) if can_be_told(&terms, codec) => return Some(terms),
-                Ok(_) => Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"),
-                Err(fault) => fault,
-            },
-            Ok(Ok(_)) => Fault::protocol("the first packet must be CONNECT"),
+        opened = tokio::time::timeout(patience, opening) => match opened {
+            Ok(Ok(known)) => return Some(known),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long"),
         },
@@ -80,6 +91,31 @@ where
     None
 }
 
+/// What the client says about itself beside its names.
+fn credentials(connect: &Connect) -> Credentials {
+    Credentials { method: connect.authentication_method.as_ref().map(own::text), password: connect.password.as_ref().map(own::bytes) }
+}
+
+fn client(terms: &Terms, peer: SocketAddr) -> Arc<Client> {
+    Arc::new(Client {
+        client_id: terms.client_id.clone(),
+        username: terms.username.clone(),
+        peer,
+        protocol_version: terms.protocol.level(),
+        certificate_name: None,
+        connected_at_ms: now_ms(),
+    })
+}
+
+async fn authenticate(shared: &Shared, client: &Arc<Client>, credentials: &Credentials) -> Result<(), Fault> {
+    let answer = shared.pipeline.authenticate(client, credentials).await;
+    answer.map_err(|denial| {
+        let code = reason::for_connect(denial.reason_code, client.protocol_version >= 5);
+        let word = if code == reason::BAD_USER_NAME_OR_PASSWORD { "bad-user-name-or-password" } else { "not-authorized" };
+        Fault::new(code, word, denial.reason)
+    })
+}
+
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
 fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
     if let Some(bytes) = terms.max_packet_bytes {
@@ -102,15 +138,7 @@ async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, in
 }
 
 /// Finds or makes the session, taking it from an older connection of the same client.
-pub(super) async fn admit(shared: &Shared, terms: Terms, peer: SocketAddr) -> Admitted {
-    let client = Arc::new(Client {
-        client_id: terms.client_id.clone(),
-        username: terms.username.clone(),
-        peer,
-        protocol_version: terms.protocol.level(),
-        certificate_name: None,
-        connected_at_ms: now_ms(),
-    });
+pub(super) async fn admit(shared: &Shared, terms: Terms, client: Arc<Client>) -> Admitted {
     let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
     let (old, will, predecessor) = match before {
         Before::Nothing => (None, None, None),

@@ -21,11 +21,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{Client, Detail, Message, Receipt},
+    event::{Action, Client, Detail, Message, QoS, Receipt, Text},
+    pipeline::Permissions,
     source::mqtt::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
         publish::publish,
+        reason,
         session::Verdict,
     },
 };
@@ -41,13 +43,22 @@ pub(super) enum Work {
         receipt: Receipt,
     },
     Observe(Detail),
+    /// Ask about the filters of a SUBSCRIBE.
+    Authorize {
+        number: u64,
+        filters: Vec<(Text, QoS)>,
+    },
 }
+
+/// Answers about the filters of a SUBSCRIBE: its number, and for each filter the reason code of a refusal or none.
+pub(super) type Answers = (u64, Vec<Option<u8>>);
 
 /// The work of one connection. The atomics are touched by one task only.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Work>>,
     verdicts: Mutex<Vec<(u64, Verdict)>>,
+    answers: Mutex<Vec<Answers>>,
     backlog: AtomicUsize,
     progressed: AtomicBool,
 }
@@ -69,6 +80,11 @@ impl Lane {
         std::mem::take(&mut self.verdicts.lock())
     }
 
+    /// The answers about filters since the last call.
+    pub(super) fn answers(&self) -> Vec<Answers> {
+        std::mem::take(&mut self.answers.lock())
+    }
+
     /// Goes on with the work; ready when there was progress.
     pub(super) fn poll(&self, run: Pin<&mut impl Future<Output = Infallible>>, context: &mut Context<'_>) -> Poll<()> {
         let Poll::Pending = run.poll(context);
@@ -78,12 +94,13 @@ impl Lane {
     /// Does the work, for ever; [`Lane::poll`] polls it.
     pub(super) async fn run(&self, shared: &Shared, client: &Arc<Client>) -> Infallible {
         let mut batch = Vec::new();
+        let mut permissions = Permissions::default();
         let mut done = 0;
         loop {
             let next = self.queue.lock().pop_front();
             match next {
                 Some(work) => {
-                    self.work(work, shared, client, &mut batch).await;
+                    self.work(work, shared, client, &mut batch, &mut permissions).await;
                     done += 1;
                 }
                 None if done == 0 => poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await,
@@ -97,22 +114,44 @@ impl Lane {
         }
     }
 
-    async fn work(&self, work: Work, shared: &Shared, client: &Arc<Client>, batch: &mut Vec<Routed>) {
+    async fn work(
+        &self,
+        work: Work,
+        shared: &Shared,
+        client: &Arc<Client>,
+        batch: &mut Vec<Routed>,
+        permissions: &mut Permissions,
+    ) {
         match work {
             Work::After(predecessor) => {
                 let _ = predecessor.await; // an error: it is gone, which is as good
             }
             Work::Observe(detail) => promptly(shared.pipeline.observe(client, detail), shared, client, batch).await,
             Work::Publish { message, number, receipt } => {
-                let (verdict, routed) = promptly(publish(shared, client, *message, receipt), shared, client, batch).await;
+                let (verdict, routed) = promptly(publish(shared, client, *message, receipt, permissions), shared, client, batch).await;
                 batch.extend(routed);
                 if let Some(number) = number {
                     self.verdicts.lock().push((number, verdict));
                     self.progressed.store(true, Ordering::Relaxed);
                 }
             }
+            Work::Authorize { number, filters } => {
+                let answers = promptly(refusals(shared, client, &filters, permissions), shared, client, batch).await;
+                self.answers.lock().push((number, answers));
+                self.progressed.store(true, Ordering::Relaxed);
+            }
         }
     }
+}
+
+/// Asks about each filter: the reason code of a refusal, or none.
+async fn refusals(shared: &Shared, client: &Arc<Client>, filters: &[(Text, QoS)], permissions: &mut Permissions) -> Vec<Option<u8>> {
+    let mut answers = Vec::with_capacity(filters.len());
+    for (filter, qos) in filters {
+        let answer = shared.pipeline.authorize(client, Action::Subscribe(*qos), filter, permissions).await;
+        answers.push(answer.err().map(|refused| reason::for_subscribe(refused.denial.reason_code)));
+    }
+    answers
 }
 
 fn next_is_none(queue: &Mutex<VecDeque<Work>>) -> bool {

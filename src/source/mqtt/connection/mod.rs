@@ -78,8 +78,9 @@ where
 {
     let mut codec = Codec::new(shared.limits().max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
-    let Some(terms) = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input).await else { return };
-    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, peer).await;
+    let known = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input, peer).await;
+    let Some((terms, client)) = known else { return };
+    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, client).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {
         keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),

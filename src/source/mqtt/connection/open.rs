@@ -138,14 +138,19 @@ impl Connection {
     /// Takes in what there is: verdicts, settlements, packets, deliveries.
     fn step(&mut self, draining: bool) -> Result<Option<End>, Fault> {
         let now_ms = now_ms();
-        let wanted =
-            Wanted { delivered: self.shared.pipeline.wants(Hook::MessageDelivered), acked: self.shared.pipeline.wants(Hook::MessageAcked) };
+        let pipeline = &self.shared.pipeline;
+        let wanted = Wanted {
+            delivered: pipeline.wants(Hook::MessageDelivered),
+            acked: pipeline.wants(Hook::MessageAcked),
+            authorize: pipeline.authorizes(),
+        };
         let verdicts = self.lane.verdicts();
         if let Some(session) = &mut self.session {
             for (number, verdict) in verdicts {
                 session.decided(number, verdict);
             }
         }
+        self.bring_answers(now_ms)?;
         while !draining && !self.is_behind() && self.can_answer() {
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
@@ -168,6 +173,20 @@ impl Connection {
         }
     }
 
+    /// Takes in what was answered about the filters of subscriptions.
+    fn bring_answers(&mut self, now_ms: u64) -> Result<(), Fault> {
+        if !self.session.as_ref().is_some_and(|session| session.is_waiting()) {
+            return Ok(());
+        }
+        for (number, answers) in self.lane.answers() {
+            let Some(session) = &mut self.session else { return Ok(()) };
+            let granted = session.authorized(number, answers, &mut self.outputs);
+            self.apply(now_ms)?;
+            granted?;
+        }
+        Ok(())
+    }
+
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         let mut outputs = std::mem::take(&mut self.outputs);
@@ -179,6 +198,7 @@ impl Connection {
                     self.shared.metrics.messages_received.inc();
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
+                Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
                 // The pipeline counts every drop, wanted or not.
                 Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),

@@ -15,10 +15,11 @@ mod publish;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{connect::Terms, inbound::Inbound, outbound::Outbound};
+use self::{connect::Terms, inbound::Inbound, outbound::Outbound, waiting::Waiting};
 pub(super) use self::{
     inbound::Verdict,
     subscribe::{Filters, Granted},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     config::Mqtt,
-    event::{Client, Closing, Detail, DropReason, Dropping, Message, Receipt, Settlement, Settlements, Text},
+    event::{Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
 };
 
 /// What the session wants done, in this order.
@@ -40,6 +41,8 @@ pub(super) enum Output {
     Send(Outgoing),
     /// Publish a message; the verdict comes back under the number, if there is one, and the receipt settles it.
     Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    /// Ask whether the client may subscribe to these; the answers come back under the number, by [`Session::authorized`].
+    Authorize { number: u64, filters: Vec<(Text, QoS)> },
     /// Raise an event.
     Observe(Detail),
     /// Enter a subscription, then put the retained messages that it brings into the mailbox.
@@ -50,11 +53,12 @@ pub(super) enum Output {
     Goodbye { closing: Closing, with_will: bool },
 }
 
-/// Which events somebody wants; the others are not built.
+/// Which events somebody wants; the others are not built. And whether anybody could deny a subscription.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) delivered: bool,
     pub(super) acked: bool,
+    pub(super) authorize: bool,
 }
 
 /// What belongs to one connection of the session.
@@ -80,6 +84,7 @@ pub(super) struct Session {
     filters: Filters,
     inbound: Inbound,
     outbound: Outbound,
+    waiting: Waiting,
     link: Link,
     expiry_s: u32,
     /// Whether the mailbox may hold something.
@@ -99,6 +104,7 @@ impl Session {
             filters: Filters::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
+            waiting: Waiting::default(),
             link: Link::new(client, terms),
             expiry_s: terms.session_expiry_s,
             mail: false,
@@ -121,6 +127,7 @@ impl Session {
     /// The connection ended.
     pub(super) fn detach(&mut self) {
         self.inbound.detach();
+        self.waiting.clear();
         self.link.aliases.clear();
     }
 
@@ -149,14 +156,15 @@ impl Session {
         self.expiry_s
     }
 
-    /// Whether reading must pause because too many publishes wait for their receipts. MQTT 5 clients know the bound and keep it.
+    /// Whether reading must pause because too many publishes wait for their receipts (MQTT 5 clients know the bound and keep it), or too
+    /// many subscriptions for their answers.
     pub(super) fn is_full(&self) -> bool {
-        !self.link.protocol.is_5() && self.inbound.waiting() >= usize::from(self.limits.receive_maximum)
+        self.waiting.is_full() || (!self.link.protocol.is_5() && self.inbound.waiting() >= usize::from(self.limits.receive_maximum))
     }
 
-    /// Whether every publish was answered.
+    /// Whether every publish and subscription was answered.
     pub(super) fn is_settled(&self) -> bool {
-        self.inbound.waiting() == 0
+        self.inbound.waiting() == 0 && self.waiting.is_empty()
     }
 
     /// Ends the session; the messages that its client never received.
@@ -171,7 +179,6 @@ impl Session {
     /// # Errors
     /// The connection must end.
     pub(super) fn handle(&mut self, packet: Incoming, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
-        let five = self.link.protocol.is_5();
         match packet {
             Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
             Incoming::PubAck(ack) => {
@@ -184,17 +191,8 @@ impl Session {
                 out.push(Output::Send(Outgoing::PubComp(Ack::new(ack.id, code))));
             }
             Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
-            Incoming::Subscribe(packet) => {
-                let id = packet.id;
-                let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
-                out.push(Output::Send(Outgoing::SubAck { id, codes }));
-                self.mail = true;
-            }
-            Incoming::Unsubscribe(packet) => {
-                let id = packet.id;
-                let codes = self.filters.unsubscribe(packet, five, out)?;
-                out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
-            }
+            Incoming::Subscribe(packet) => self.subscribe(packet, wanted, out)?,
+            Incoming::Unsubscribe(packet) => self.unsubscribe(packet, out)?,
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
             Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
             Incoming::Connect(_) => return Err(Fault::protocol("a second CONNECT")),

@@ -46,11 +46,19 @@ impl Filters {
         self.held.keys()
     }
 
-    /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
-    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+    /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter. Those of `denied` come before anything else.
+    pub(super) fn subscribe(
+        &mut self,
+        packet: Subscribe,
+        denied: &[Option<u8>],
+        five: bool,
+        maximum: usize,
+        out: &mut Vec<Output>,
+    ) -> Result<Vec<u8>, Fault> {
         let mut codes = Vec::with_capacity(packet.filters.len());
-        for (filter, options) in packet.filters {
-            match self.refuse(&filter, five, maximum)? {
+        for (index, (filter, options)) in packet.filters.into_iter().enumerate() {
+            let denied = denied.get(index).copied().flatten();
+            match denied.map_or_else(|| self.refuse(&filter, five, maximum), |code| Ok(Some(code)))? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -59,6 +67,11 @@ impl Filters {
             }
         }
         Ok(codes)
+    }
+
+    /// The filters of a SUBSCRIBE that are refused whatever anybody says about them.
+    pub(super) fn refusals(&self, packet: &Subscribe, five: bool, maximum: usize) -> Result<Vec<Option<u8>>, Fault> {
+        packet.filters.iter().map(|(filter, _)| self.refuse(filter, five, maximum)).collect()
     }
 
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {

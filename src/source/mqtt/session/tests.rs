@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-const EVERYTHING: Wanted = Wanted { delivered: true, acked: true };
+const EVERYTHING: Wanted = Wanted { delivered: true, acked: true, authorize: false };
+const ASKING: Wanted = Wanted { authorize: true, ..EVERYTHING };
 
 /// A session, and what it published that nobody has settled yet.
 struct Desk {
@@ -38,8 +39,12 @@ impl Desk {
 
     /// Takes a packet; what comes out, as short texts.
     fn take(&mut self, packet: Incoming) -> Result<Vec<String>, Fault> {
+        self.take_as(packet, EVERYTHING)
+    }
+
+    fn take_as(&mut self, packet: Incoming, wanted: Wanted) -> Result<Vec<String>, Fault> {
         let mut out = Vec::new();
-        let handled = self.session.handle(packet, self.now_ms, EVERYTHING, &mut out);
+        let handled = self.session.handle(packet, self.now_ms, wanted, &mut out);
         let advanced = handled.and_then(|()| self.session.advance(self.now_ms, usize::MAX, EVERYTHING, &mut out));
         let texts = self.texts(out);
         advanced.map(|()| texts)
@@ -98,6 +103,10 @@ impl Desk {
                     let text = format!("publish {}", message.topic);
                     self.published.push((number, message.topic.to_string(), receipt));
                     text
+                }
+                Output::Authorize { number, filters } => {
+                    let filters: Vec<&str> = filters.iter().map(|(filter, _)| &**filter).collect();
+                    format!("authorize {number} {}", filters.join(" "))
                 }
                 Output::Observe(detail) => observed(&detail),
                 Output::Subscribe { filter, retained, .. } => format!("enter {filter} retained={retained}"),
