@@ -57,6 +57,39 @@ pub struct Ruling {
     pub by: Text,
 }
 
+/// One round of enhanced authentication, as a guest is asked about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// MQTT 5 authentication method.
+    pub method: &'a str,
+    /// MQTT 5 authentication data.
+    pub data: Option<&'a [u8]>,
+    /// From 0.
+    pub number: u32,
+    /// What the guest gave along with its last challenge.
+    pub memo: &'a [u8],
+    /// Whether the client is in already, and proves itself again.
+    pub again: bool,
+}
+
+/// What a guest says in a round of enhanced authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExchangeVerdict {
+    /// A challenge.
+    Proceed {
+        /// For the client.
+        data: Option<Bytes>,
+        /// For the next round.
+        memo: Bytes,
+    },
+    /// Yes, with data for the client.
+    Allow(Option<Bytes>),
+    /// No.
+    Deny(Denial),
+    /// Not a method of mine.
+    Abstain,
+}
+
 /// What somebody who was asked about a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

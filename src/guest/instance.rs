@@ -11,7 +11,7 @@ use wasmtime::{
 use super::{
     bindings::{
         exported::{
-            access, events,
+            access, enhanced_access, events,
             lifecycle::{self, Manifest},
             publish,
         },
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    event::{Action, Client, Credentials, Detail, Message},
+    event::{Action, Client, Credentials, Detail, Message, Round},
 };
 
 /// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
@@ -53,6 +53,7 @@ pub(super) struct Exports {
     pub(super) publish: Option<publish::GuestIndices>,
     pub(super) events: Option<events::GuestIndices>,
     pub(super) access: Option<access::GuestIndices>,
+    pub(super) enhanced_access: Option<enhanced_access::GuestIndices>,
     pub(super) lifecycle: Option<lifecycle::GuestIndices>,
 }
 
@@ -64,6 +65,7 @@ impl Exports {
             publish: exports("publish").then(|| publish::GuestIndices::new(pre)).transpose()?,
             events: exports("events").then(|| events::GuestIndices::new(pre)).transpose()?,
             access: exports("access").then(|| access::GuestIndices::new(pre)).transpose()?,
+            enhanced_access: exports("enhanced-access").then(|| enhanced_access::GuestIndices::new(pre)).transpose()?,
             lifecycle: exports("lifecycle").then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
         })
     }
@@ -80,8 +82,8 @@ impl Program {
     /// Makes an instance and runs its `lifecycle.start`, both within the start deadline.
     pub(super) async fn instantiate(&self) -> Result<(Instance, Option<Manifest>), Failure> {
         let limit_ms = self.limits.start_deadline_ms;
-        let mut instance =
-            Instance { walls: Walls { store: self.store(), limits: self.limits }, publish: None, events: None, access: None };
+        let walls = Walls { store: self.store(), limits: self.limits };
+        let mut instance = Instance { walls, publish: None, events: None, access: None, enhanced_access: None };
         instance.walls.arm(limit_ms);
         let started = timeout(allowance(limit_ms), self.start(&mut instance)).await;
         match instance.walls.ended(started, limit_ms)? {
@@ -94,10 +96,11 @@ impl Program {
     async fn start(&self, instance: &mut Instance) -> wasmtime::Result<Option<Result<Manifest, String>>> {
         let store = &mut instance.walls.store;
         let made = self.pre.instantiate_async(&mut *store).await?;
-        let Exports { publish, events, access, lifecycle } = &self.exports;
+        let Exports { publish, events, access, enhanced_access, lifecycle } = &self.exports;
         instance.publish = publish.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.events = events.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.access = access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
+        instance.enhanced_access = enhanced_access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         match lifecycle {
             None => Ok(None),
             Some(indices) => indices.load(&mut *store, &made)?.call_start(&mut *store).await.map(Some),
@@ -127,6 +130,7 @@ pub(super) struct Instance {
     publish: Option<publish::Guest>,
     events: Option<events::Guest>,
     access: Option<access::Guest>,
+    enhanced_access: Option<enhanced_access::Guest>,
 }
 
 /// The guest's own words about a call that came to its end: its answer, or why it cannot judge.
@@ -178,6 +182,17 @@ impl Instance {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
         let peer = lower::peer(client);
         self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+    }
+
+    pub(super) async fn step(
+        &mut self,
+        context: &Context<'_>,
+        client: &Client,
+        round: Round<'_>,
+    ) -> Result<Said<enhanced_access::Verdict>, Failure> {
+        let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
+        let peer = lower::peer(client);
+        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::bindings::{
     exported::{
         access::{self, Credentials},
+        enhanced_access::Exchange,
         events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
     },
     imported::types::{Client, HeaderParam, MessageParam, Qos},
@@ -40,6 +41,10 @@ pub(super) fn client<'a>(client: &'a event::Client, peer: &'a str) -> Client<'a>
 
 pub(super) fn credentials(credentials: &event::Credentials) -> Credentials<'_> {
     Credentials { method: credentials.method.as_deref(), password: credentials.password.as_deref() }
+}
+
+pub(super) fn round(round: event::Round<'_>) -> Exchange<'_> {
+    Exchange { method: round.method, data: round.data, round: round.number, memo: round.memo, again: round.again }
 }
 
 pub(super) fn action(action: Action) -> access::Action {

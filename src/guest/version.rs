@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config,
-    event::{Action, Answer, Client, Credentials, Event, Message, ObserveVerdict, PublishVerdict},
+    event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
     hook::{Hook, Kind},
     metrics::{Metrics, ReasonLabel},
 };
@@ -162,6 +162,24 @@ impl Guest {
             verdict::access(turn.end(answer)?)
         };
         self.noted(answer.await)
+    }
+
+    /// Whether it knows enhanced authentication.
+    pub fn knows_methods(&self) -> bool {
+        self.program.exports.enhanced_access.is_some()
+    }
+
+    /// Asks about one round of enhanced authentication.
+    ///
+    /// # Errors
+    /// It gave no answer.
+    pub async fn step(&self, asked: Asked<'_>, client: &Client, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let verdict = async {
+            let mut turn = self.turn(Kind::Access).await?;
+            let answer = turn.lease.instance.step(&asked.context(), client, round).await;
+            verdict::exchange(turn.end(answer)?)
+        };
+        self.noted(verdict.await)
     }
 
     async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {

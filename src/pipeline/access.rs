@@ -54,8 +54,8 @@ pub struct Refused {
 }
 
 /// What was decided, and by whom.
-struct Decided {
-    refused: Option<Refused>,
+pub(super) struct Decided {
+    pub(super) refused: Option<Refused>,
     by: Text,
     /// A failure says nothing about the next time.
     lasting: bool,
@@ -172,7 +172,7 @@ impl Pipeline {
     }
 
     /// Counts and logs a refusal, and makes the records of the routes that name a topic.
-    async fn note_decided(&self, plan: &Plan, client: &Arc<Client>, hook: Hook, decided: &Decided, asked: Option<(Action, Text)>) {
+    pub(super) async fn note_decided(&self, plan: &Plan, client: &Arc<Client>, hook: Hook, decided: &Decided, asked: Option<(Action, Text)>) {
         if let Some(Refused { denial, .. }) = &decided.refused {
             let label = ReasonLabel { name: hook.name().to_owned(), reason: decided.by.to_string() };
             self.metrics.access_refusals.get_or_create(&label).inc();
@@ -222,11 +222,15 @@ fn weigh(route: &Route, guest: &Guest, answer: Result<Answer, Failure>) -> Optio
             if route.on_failure == OnFailure::Pass {
                 return None;
             }
-            let denial = Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") };
-            let refused = Refused { denial, reason: DropReason::GuestFailed };
-            Some(Decided { refused: Some(refused), by: guest.name().into(), lasting: false })
+            Some(failed(guest))
         }
     }
+}
+
+/// Nobody is let through on the word of a guest that gave none.
+pub(super) fn failed(guest: &Guest) -> Decided {
+    let denial = Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") };
+    Decided { refused: Some(Refused { denial, reason: DropReason::GuestFailed }), by: guest.name().into(), lasting: false }
 }
 
 impl Decided {
@@ -238,11 +242,11 @@ impl Decided {
         }
     }
 
-    fn allowed(by: &str) -> Self {
+    pub(super) fn allowed(by: &str) -> Self {
         Decided { refused: None, by: by.into(), lasting: true }
     }
 
-    fn denied(denial: Denial, by: &str) -> Self {
+    pub(super) fn denied(denial: Denial, by: &str) -> Self {
         Decided { refused: Some(Refused { denial, reason: DropReason::Denied }), by: by.into(), lasting: true }
     }
 }

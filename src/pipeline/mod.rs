@@ -6,6 +6,7 @@
 
 mod access;
 mod chain;
+mod exchange;
 mod format;
 mod plan;
 mod route;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::counter::Counter;
 use self::chain::{Judgement, Shape};
 pub use self::{
     access::{Permissions, Refused},
+    exchange::{Exchange, Step},
     plan::Plan,
 };
 use crate::{

@@ -45,7 +45,7 @@ pub(super) enum Incoming {
     Unsubscribe(Unsubscribe),
     PingReq,
     Disconnect(Disconnect),
-    Auth,
+    Auth(Box<Auth>),
     /// A packet that only servers send.
     ServerOnly(&'static str),
 }
@@ -62,6 +62,7 @@ pub(super) struct Connect {
     pub(super) max_packet_bytes: Option<u32>,
     pub(super) problem_information: bool,
     pub(super) authentication_method: Option<Text>,
+    pub(super) authentication_data: Option<Bytes>,
     pub(super) user_properties: Vec<Header>,
     pub(super) client_id: Text,
     pub(super) username: Option<Text>,
@@ -154,6 +155,14 @@ pub(super) struct Disconnect {
     pub(super) session_expiry_s: Option<u32>,
 }
 
+/// AUTH, either way; reason strings and user properties of it are nobody's business here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Auth {
+    pub(super) code: u8,
+    pub(super) method: Option<Text>,
+    pub(super) data: Option<Bytes>,
+}
+
 /// A packet to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outgoing {
@@ -167,6 +176,7 @@ pub(super) enum Outgoing {
     UnsubAck { id: u16, codes: Vec<u8> },
     PingResp,
     Disconnect { code: u8, text: Option<Text> },
+    Auth(Box<Auth>),
 }
 
 /// PUBLISH to a client: one transmission of a message.
@@ -196,4 +206,6 @@ pub(super) struct ConnAck {
     pub(super) assigned_client_id: Option<Text>,
     pub(super) topic_alias_maximum: u16,
     pub(super) server_keep_alive_s: Option<u16>,
+    pub(super) authentication_method: Option<Text>,
+    pub(super) authentication_data: Option<Bytes>,
 }

@@ -13,6 +13,8 @@ codes! {
     SUCCESS = 0x00;
     NO_MATCHING_SUBSCRIBERS = 0x10;
     NO_SUBSCRIPTION_EXISTED = 0x11;
+    CONTINUE_AUTHENTICATION = 0x18;
+    RE_AUTHENTICATE = 0x19;
     UNSPECIFIED = 0x80;
     MALFORMED_PACKET = 0x81;
     PROTOCOL_ERROR = 0x82;
@@ -110,6 +112,14 @@ pub(super) fn for_connect(code: u8, five: bool) -> u8 {
         BAD_USER_NAME_OR_PASSWORD | NOT_AUTHORIZED | SERVER_UNAVAILABLE | CLIENT_IDENTIFIER_NOT_VALID => code,
         UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | BANNED | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F if five => code,
         UNSPECIFIED | IMPLEMENTATION_SPECIFIC | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F => SERVER_UNAVAILABLE,
+        _ => NOT_AUTHORIZED,
+    }
+}
+
+/// The code that DISCONNECT carries when a client could not prove itself again (MQTT 5, section 3.14.2.1).
+pub(super) fn for_disconnect(code: u8) -> u8 {
+    match code {
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | QUOTA_EXCEEDED => code,
         _ => NOT_AUTHORIZED,
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn connect(protocol: Protocol) -> Connect {
         max_packet_bytes: None,
         problem_information: true,
         authentication_method: None,
+        authentication_data: None,
         user_properties: Vec::new(),
         client_id: "device".into(),
         username: None,

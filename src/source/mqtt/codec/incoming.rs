@@ -7,7 +7,7 @@ use rmqtt_codec::{types, v3, v5};
 use crate::{
     event::{Header, Properties, QoS},
     source::mqtt::{
-        packet::{Ack, Connect, Disconnect, Incoming, Protocol, Publish, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Will},
+        packet::{Ack, Auth, Connect, Disconnect, Incoming, Protocol, Publish, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Will},
         reason,
     },
 };
@@ -72,7 +72,9 @@ pub(super) fn incoming_5(packet: v5::Packet, clean_start: bool) -> Incoming {
         v5::Packet::Disconnect(packet) => {
             Incoming::Disconnect(Disconnect { code: packet.reason_code.into(), session_expiry_s: packet.session_expiry_interval_secs })
         }
-        v5::Packet::Auth(_) => Incoming::Auth,
+        v5::Packet::Auth(auth) => {
+            Incoming::Auth(Box::new(Auth { code: auth.reason_code.into(), method: auth.auth_method, data: auth.auth_data }))
+        }
         v5::Packet::ConnectAck(_) => Incoming::ServerOnly("CONNACK"),
         v5::Packet::SubscribeAck(_) => Incoming::ServerOnly("SUBACK"),
         v5::Packet::UnsubscribeAck(_) => Incoming::ServerOnly("UNSUBACK"),
@@ -103,6 +105,7 @@ fn connect_3(connect: v3::Connect, protocol: Protocol) -> Connect {
         max_packet_bytes: None,
         problem_information: false,
         authentication_method: None,
+        authentication_data: None,
         user_properties: Vec::new(),
         client_id: connect.client_id,
         username: connect.username,
@@ -128,6 +131,7 @@ fn connect_5(connect: v5::Connect, clean_start: bool) -> Connect {
         max_packet_bytes: connect.max_packet_size.map(NonZeroU32::get),
         problem_information: connect.request_problem_info,
         authentication_method: connect.auth_method,
+        authentication_data: connect.auth_data,
         user_properties: headers(connect.user_properties),
         client_id: connect.client_id,
         username: connect.username,

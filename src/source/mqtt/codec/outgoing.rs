@@ -39,7 +39,7 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
         }
         Outgoing::UnsubAck { id, .. } => v3::Packet::UnsubscribeAck { packet_id: NonZeroU16::new(id)? },
         Outgoing::PingResp => v3::Packet::PingResponse,
-        Outgoing::Publish(_) | Outgoing::Disconnect { .. } => return None,
+        Outgoing::Publish(_) | Outgoing::Disconnect { .. } | Outgoing::Auth(_) => return None,
     })
 }
 
@@ -68,6 +68,13 @@ pub(super) fn outgoing_5(packet: Outgoing) -> Option<v5::Packet> {
             let reason_code = code.try_into().unwrap_or(v5::DisconnectReasonCode::UnspecifiedError);
             v5::Packet::Disconnect(v5::Disconnect { reason_string: text, ..v5::Disconnect::new(reason_code) })
         }
+        Outgoing::Auth(auth) => v5::Packet::Auth(v5::Auth {
+            reason_code: auth.code.try_into().ok()?,
+            auth_method: auth.method,
+            auth_data: auth.data,
+            reason_string: None,
+            user_properties: Vec::new(),
+        }),
         Outgoing::Publish(_) => return None,
     })
 }
@@ -101,6 +108,8 @@ fn connack_5(connack: ConnAck) -> Option<v5::ConnectAck> {
         topic_alias_max: connack.topic_alias_maximum,
         shared_subscription_available: false,
         server_keepalive_sec: connack.server_keep_alive_s,
+        auth_method: connack.authentication_method,
+        auth_data: connack.authentication_data,
         reason_string: connack.text,
         ..v5::ConnectAck::default()
     })

@@ -8,6 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 
+use super::proof::prove;
 use crate::{
     event::{Client, Credentials, Text, now_ms},
     source::mqtt::{
@@ -51,17 +52,25 @@ where
     let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
     let mut phase = shared.phase.subscribe();
     let opening = async {
-        let Incoming::Connect(connect) = read_packet(reader, codec, input).await? else {
+        let Incoming::Connect(connect) = read_packet(&mut *reader, &mut *codec, &mut *input).await? else {
             return Err(Fault::protocol("the first packet must be CONNECT"));
         };
         let credentials = credentials(&connect);
-        let terms = Terms::negotiate(*connect, &shared.limits(), fresh_client_id)?;
+        let data = connect.authentication_data.as_ref().map(own::bytes);
+        let mut terms = Terms::negotiate(*connect, &shared.limits(), fresh_client_id)?;
         if !can_be_told(&terms, codec) {
-            let text = "CONNACK exceeds the client's maximum packet size";
-            return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
+            return Err(too_large());
         }
         let client = client(&terms, peer);
-        authenticate(shared, &client, &credentials).await?;
+        if let Some(method) = terms.method.clone() {
+            let proof = prove(shared, &client, (&method, data), (&mut *reader, &mut *writer), (&mut *codec, &mut *input)).await?;
+            terms.proved(proof);
+            if !can_be_told(&terms, codec) {
+                return Err(too_large());
+            }
+        } else {
+            authenticate(shared, &client, &credentials).await?;
+        }
         Ok((terms, client))
     };
     let fault = tokio::select! {
@@ -89,6 +98,10 @@ where
         tracing::debug!(%error, "the refusal could not be written");
     }
     None
+}
+
+fn too_large() -> Fault {
+    Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size")
 }
 
 /// What the client says about itself beside its names.
@@ -124,7 +137,7 @@ fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
-async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
+pub(super) async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
     loop {
         if let Some(packet) = codec.decode(input)? {
             return Ok(packet);

@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{Action, Client, Detail, Message, QoS, Receipt, Text},
-    pipeline::Permissions,
+    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Text},
+    pipeline::{Exchange, Permissions, Step},
     source::mqtt::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
@@ -48,17 +48,36 @@ pub(super) enum Work {
         number: u64,
         filters: Vec<(Text, QoS)>,
     },
+    /// Take a re-authentication one step on; the method when it begins.
+    Prove {
+        begin: Option<Text>,
+        data: Option<Bytes>,
+    },
 }
 
-/// Answers about the filters of a SUBSCRIBE: its number, and for each filter the reason code of a refusal or none.
-pub(super) type Answers = (u64, Vec<Option<u8>>);
+/// What the session waits for.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// About the filters of the SUBSCRIBE of this number: for each the reason code of a refusal, or none.
+    Filters(u64, Vec<Option<u8>>),
+    /// About a re-authentication.
+    Proof(Result<Step, Denial>),
+}
+
+/// What the work needs from one piece to the next.
+#[derive(Debug, Default)]
+struct Desk {
+    batch: Vec<Routed>,
+    permissions: Permissions,
+    exchange: Option<Exchange>,
+}
 
 /// The work of one connection. The atomics are touched by one task only.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Work>>,
     verdicts: Mutex<Vec<(u64, Verdict)>>,
-    answers: Mutex<Vec<Answers>>,
+    answers: Mutex<Vec<Answer>>,
     backlog: AtomicUsize,
     progressed: AtomicBool,
 }
@@ -80,8 +99,8 @@ impl Lane {
         std::mem::take(&mut self.verdicts.lock())
     }
 
-    /// The answers about filters since the last call.
-    pub(super) fn answers(&self) -> Vec<Answers> {
+    /// The answers since the last call.
+    pub(super) fn answers(&self) -> Vec<Answer> {
         std::mem::take(&mut self.answers.lock())
     }
 
@@ -93,35 +112,28 @@ impl Lane {
 
     /// Does the work, for ever; [`Lane::poll`] polls it.
     pub(super) async fn run(&self, shared: &Shared, client: &Arc<Client>) -> Infallible {
-        let mut batch = Vec::new();
-        let mut permissions = Permissions::default();
+        let mut desk = Desk::default();
         let mut done = 0;
         loop {
             let next = self.queue.lock().pop_front();
             match next {
                 Some(work) => {
-                    self.work(work, shared, client, &mut batch, &mut permissions).await;
+                    self.work(work, shared, client, &mut desk).await;
                     done += 1;
                 }
                 None if done == 0 => poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await,
                 None => {}
             }
             if done >= MAX_BATCH || (done > 0 && next_is_none(&self.queue)) {
-                flush(shared, client, &mut batch).await;
+                flush(shared, client, &mut desk.batch).await;
                 self.backlog.fetch_sub(std::mem::take(&mut done), Ordering::Relaxed);
                 self.progressed.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    async fn work(
-        &self,
-        work: Work,
-        shared: &Shared,
-        client: &Arc<Client>,
-        batch: &mut Vec<Routed>,
-        permissions: &mut Permissions,
-    ) {
+    async fn work(&self, work: Work, shared: &Shared, client: &Arc<Client>, desk: &mut Desk) {
+        let Desk { batch, permissions, exchange } = desk;
         match work {
             Work::After(predecessor) => {
                 let _ = predecessor.await; // an error: it is gone, which is as good
@@ -137,10 +149,23 @@ impl Lane {
             }
             Work::Authorize { number, filters } => {
                 let answers = promptly(refusals(shared, client, &filters, permissions), shared, client, batch).await;
-                self.answers.lock().push((number, answers));
-                self.progressed.store(true, Ordering::Relaxed);
+                self.answer(Answer::Filters(number, answers));
+            }
+            Work::Prove { begin, data } => {
+                if let Some(method) = begin {
+                    *exchange = Some(Exchange::new(method, true));
+                }
+                if let Some(exchange) = exchange {
+                    let answer = promptly(shared.pipeline.exchange(client, exchange, data), shared, client, batch).await;
+                    self.answer(Answer::Proof(answer));
+                }
             }
         }
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.answers.lock().push(answer);
+        self.progressed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod proof;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
 

@@ -8,7 +8,10 @@ use tokio::{
     time::{Duration, sleep_until},
 };
 
-use super::{Connection, End, lane::Work};
+use super::{
+    Connection, End,
+    lane::{Answer, Work},
+};
 use crate::{
     event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
@@ -173,16 +176,19 @@ impl Connection {
         }
     }
 
-    /// Takes in what was answered about the filters of subscriptions.
+    /// Takes in what was answered about the filters of subscriptions, and about a client that proves itself again.
     fn bring_answers(&mut self, now_ms: u64) -> Result<(), Fault> {
         if !self.session.as_ref().is_some_and(|session| session.is_waiting()) {
             return Ok(());
         }
-        for (number, answers) in self.lane.answers() {
+        for answer in self.lane.answers() {
             let Some(session) = &mut self.session else { return Ok(()) };
-            let granted = session.authorized(number, answers, &mut self.outputs);
+            let taken = match answer {
+                Answer::Filters(number, answers) => session.authorized(number, answers, &mut self.outputs),
+                Answer::Proof(answer) => session.proved(answer, &mut self.outputs),
+            };
             self.apply(now_ms)?;
-            granted?;
+            taken?;
         }
         Ok(())
     }
@@ -199,6 +205,7 @@ impl Connection {
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
                 Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
+                Output::Prove { begin, data } => self.lane.add(Work::Prove { begin, data }),
                 // The pipeline counts every drop, wanted or not.
                 Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),

@@ -11,6 +11,7 @@ mod deliver;
 mod inbound;
 pub(super) mod keepalive;
 mod outbound;
+mod proof;
 mod publish;
 mod subscribe;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod waiting;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{connect::Terms, inbound::Inbound, outbound::Outbound, waiting::Waiting};
+use self::{connect::Terms, inbound::Inbound, outbound::Outbound, proof::Proof, waiting::Waiting};
 pub(super) use self::{
     inbound::Verdict,
     subscribe::{Filters, Granted},
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     config::Mqtt,
-    event::{Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
+    event::{Bytes, Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
 };
 
 /// What the session wants done, in this order.
@@ -43,6 +44,8 @@ pub(super) enum Output {
     Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
     /// Ask whether the client may subscribe to these; the answers come back under the number, by [`Session::authorized`].
     Authorize { number: u64, filters: Vec<(Text, QoS)> },
+    /// Let the client prove itself again, by this method if it begins; the answer comes back by [`Session::proved`].
+    Prove { begin: Option<Text>, data: Option<Bytes> },
     /// Raise an event.
     Observe(Detail),
     /// Enter a subscription, then put the retained messages that it brings into the mailbox.
@@ -69,6 +72,8 @@ struct Link {
     problem_information: bool,
     max_packet_bytes: usize,
     connect_expiry_s: u32,
+    method: Option<Text>,
+    proof: Proof,
     aliases: HashMap<u16, Text>,
     /// The last topic, in an allocation of its own: devices publish to few.
     last_topic: Text,
@@ -196,7 +201,7 @@ impl Session {
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
             Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
             Incoming::Connect(_) => return Err(Fault::protocol("a second CONNECT")),
-            Incoming::Auth => return Err(Fault::protocol("AUTH without an authentication method")),
+            Incoming::Auth(auth) => self.auth(*auth, out)?,
             Incoming::ServerOnly(name) => return Err(Fault::protocol(format!("{name} from a client"))),
         }
         Ok(())
@@ -264,6 +269,8 @@ impl Link {
             problem_information: terms.problem_information,
             max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             connect_expiry_s: terms.session_expiry_s,
+            method: terms.method.clone(),
+            proof: Proof::None,
             aliases: HashMap::new(),
             last_topic: Text::new(),
         }

@@ -11,7 +11,7 @@ use super::{connect::Terms, *};
 use crate::{
     event::{Outcome, QoS, Refusal},
     source::mqtt::{
-        packet::{Connect, Publish},
+        packet::{Auth, Connect, Publish},
         samples::{client, connect, message, terms},
     },
 };
@@ -108,6 +108,7 @@ impl Desk {
                     let filters: Vec<&str> = filters.iter().map(|(filter, _)| &**filter).collect();
                     format!("authorize {number} {}", filters.join(" "))
                 }
+                Output::Prove { begin, .. } => format!("prove {begin:?}"),
                 Output::Observe(detail) => observed(&detail),
                 Output::Subscribe { filter, retained, .. } => format!("enter {filter} retained={retained}"),
                 Output::Unsubscribe(filter) => format!("leave {filter}"),
@@ -164,6 +165,10 @@ fn plain(qos: QoS, id: u16, topic: &str) -> Publish {
     }
 }
 
+fn auth(code: u8, method: &str) -> Auth {
+    Auth { code, method: Some(method.into()), data: None }
+}
+
 fn ack(id: u16) -> Ack {
     Ack::new(id, reason::SUCCESS)
 }
@@ -187,7 +192,7 @@ fn what_no_client_may_send_ends_the_connection() {
     let published = |publish: Publish| Incoming::Publish(Box::new(publish));
     for (packet, code) in [
         (Incoming::Connect(Box::new(connect(v5))), reason::PROTOCOL_ERROR),
-        (Incoming::Auth, reason::PROTOCOL_ERROR),
+        (Incoming::Auth(Box::new(auth(reason::RE_AUTHENTICATE, "m"))), reason::PROTOCOL_ERROR),
         (Incoming::ServerOnly("SUBACK"), reason::PROTOCOL_ERROR),
         (published(dup), reason::PROTOCOL_ERROR),
         (published(identified), reason::PROTOCOL_ERROR),

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Output, Session, Wanted};
+use super::{Output, Session, Wanted, proof::Proof};
 use crate::source::mqtt::{
     own,
     packet::{Outgoing, Subscribe, Unsubscribe},
@@ -72,9 +72,9 @@ impl Session {
         Ok(())
     }
 
-    /// Whether answers about filters are expected.
+    /// Whether answers are expected.
     pub(in crate::source::mqtt) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.link.proof == Proof::Asked
     }
 
     /// The answers to [`Output::Authorize`], one for each filter asked about: the reason code of a refusal, or none.

@@ -1,0 +1,67 @@
+//! Enhanced authentication before a client is in (MQTT 5, section 4.12): AUTH goes back and forth until somebody is sure who it is.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::handshake::read_packet;
+use crate::{
+    event::{Bytes, Client, Denial, Text},
+    pipeline::{Exchange, Step},
+    source::mqtt::{
+        Shared,
+        codec::Codec,
+        packet::{Auth, Incoming, Outgoing},
+        reason::{self, Fault},
+    },
+};
+
+/// Lets the client prove who it is; what CONNACK carries as authentication data.
+///
+/// # Errors
+/// For CONNACK.
+pub(super) async fn prove<R, W>(
+    shared: &Shared,
+    client: &Arc<Client>,
+    (method, mut data): (&Text, Option<Bytes>),
+    (reader, writer): (&mut R, &mut W),
+    (codec, input): (&mut Codec, &mut BytesMut),
+) -> Result<Option<Bytes>, Fault>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut exchange = Exchange::new(method.clone(), false);
+    let mut output = BytesMut::new();
+    loop {
+        let challenge = match shared.pipeline.exchange(client, &mut exchange, data).await.map_err(refusal)? {
+            Step::Allow(data) => return Ok(data),
+            Step::Proceed(challenge) => challenge,
+        };
+        let auth = Auth { code: reason::CONTINUE_AUTHENTICATION, method: Some(method.clone()), data: challenge };
+        if codec.encode(Outgoing::Auth(Box::new(auth)), &mut output).is_err() {
+            let text = "AUTH exceeds the client's maximum packet size";
+            return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
+        }
+        let written = writer.write_all_buf(&mut output).await;
+        written.map_err(|error| Fault::new(reason::UNSPECIFIED, "connection-lost", error.to_string()))?;
+        data = match read_packet(reader, codec, input).await? {
+            // [MQTT-4.12.0-3], [MQTT-4.12.0-5]
+            Incoming::Auth(auth) if auth.code == reason::CONTINUE_AUTHENTICATION && auth.method.as_ref() == Some(method) => auth.data,
+            Incoming::Auth(_) => return Err(Fault::protocol("AUTH with another method or reason code than the exchange has")),
+            Incoming::Disconnect(_) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", "the client gave up")),
+            _ => return Err(Fault::protocol("neither AUTH nor DISCONNECT before the client is in")), // [MQTT-3.1.2-30]
+        };
+    }
+}
+
+fn refusal(denial: Denial) -> Fault {
+    let code = reason::for_connect(denial.reason_code, true);
+    let word = match code {
+        reason::BAD_USER_NAME_OR_PASSWORD => "bad-user-name-or-password",
+        reason::BAD_AUTHENTICATION_METHOD => "bad-authentication-method",
+        _ => "not-authorized",
+    };
+    Fault::new(code, word, denial.reason)
+}
