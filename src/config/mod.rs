@@ -118,7 +118,7 @@ impl Config {
         let around = Around {
             authenticating_guests: asks(Hook::ClientAuthenticate),
             authorizing_guests: asks(Hook::ClientAuthorize),
-            rules: !rules.is_empty(),
+            rules: table.place_of("acl").is_some() && table.empty_list("acl").is_none(),
         };
         let access = table.table("access", |access| Access::read(access, around, folder));
         Access { rules, ..access.unwrap_or_else(|| Access::without_table(around)) }

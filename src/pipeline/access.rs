@@ -182,12 +182,16 @@ impl Pipeline {
         if !plan.routes(hook).iter().any(|route| route.record.is_some()) {
             return;
         }
-        let ruling = Ruling { asked, denial: decided.refused.as_ref().map(|refused| refused.denial.clone()), by: decided.by.clone() };
+        let ruling = Ruling { asked: asked.clone(), denial: decided.refused.as_ref().map(|refused| refused.denial.clone()), by: decided.by.clone() };
         let event = self.event(
             client,
             if hook == Hook::ClientAuthorize { Detail::ClientAuthorize(ruling) } else { Detail::ClientAuthenticate(ruling) },
         );
-        for route in plan.routes(hook).iter().filter(|route| route.record.is_some() && route.takes(&event.detail)) {
+        let concerned = |route: &&Route| match &asked {
+            Some((Action::Subscribe(_), filter)) => route.takes_part_of(topic::unshared(filter)),
+            _ => route.takes(&event.detail),
+        };
+        for route in plan.routes(hook).iter().filter(|route| route.record.is_some()).filter(concerned) {
             self.count_hook(hook);
             for record in route::records(route, &event, &self.node, Shaping::default()) {
                 self.produce(record, Receipt::nobody()).await;

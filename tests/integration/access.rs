@@ -5,13 +5,12 @@ mod raw;
 use std::{
     fs,
     io::Write as _,
-    net::SocketAddr,
     path::Path,
     process::{Command, Output, Stdio},
 };
 
 use self::raw::{Connect, Raw};
-use crate::support::{Gate, KEY, guest, json, records, replace};
+use crate::support::{Gate, KEY, json, records, replace};
 
 /// `hookgate password …` with a password on standard input.
 fn hookgate_password(verb: &str, file: &Path, user: &str, password: &str) -> Output {
@@ -147,7 +146,7 @@ fn check_names_the_lines_of_a_broken_password_file() {
     }
 }
 
-const RULES: &str = r#"
+const RULES: &str = r##"
 [access]
 default = "deny"
 [[acl]]
@@ -163,7 +162,7 @@ topic = "dropped"
 [[route]]
 hook = "client.authorize"
 topic = "audit"
-"#;
+"##;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_decide_about_topics() {
@@ -338,10 +337,94 @@ async fn subscriptions_and_their_ends_keep_their_order() {
     assert_eq!(gate.bridge.metrics().subscriptions.get(), 0);
 }
 
-/// Where the tests of enhanced authentication connect.
-async fn exchange_gate() -> (Gate, SocketAddr) {
-    assert!(guest("access_example").exists());
-    let gate = Gate::start(&example("[access]\ndefault = \"allow\""), &["access_example"]).await;
-    let address = gate.address();
-    (gate, address)
+const METHOD: &str = "hmac-challenge";
+
+/// Authentication method and data as properties.
+fn proof(method: &str, data: Option<&[u8]>) -> Vec<u8> {
+    let data = data.map(|data| [vec![0x16], raw::text(data)].concat());
+    [vec![0x15], raw::text(method), data.unwrap_or_default()].concat()
+}
+
+/// The authentication data of an AUTH with this code and the method.
+fn challenge(packet: &raw::Packet, code: u8) -> Vec<u8> {
+    assert_eq!((packet.first, packet.body[0]), (0xF0, code), "{packet:x?}");
+    let rest = packet.body[2..].strip_prefix(&proof(METHOD, None)[..]).expect("the method comes first");
+    rest.get(3..).unwrap_or_default().to_vec()
+}
+
+async fn begin(gate: &Gate, id: &str) -> (Raw, Vec<u8>) {
+    let mut raw = Raw::open(gate.address(), &Connect { properties: proof(METHOD, None), ..v5(id) }).await;
+    let nonce = challenge(&raw.receive().await, 0x18);
+    assert_eq!(nonce.len(), 16);
+    (raw, nonce)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_is_answered_before_the_client_is_in_and_again() {
+    let gate = Gate::start(&example(""), &["access_example"]).await;
+    let (mut device, nonce) = begin(&gate, "d1").await;
+    device.auth(0x18, &proof(METHOD, Some(&mac(&[b"d1", &nonce])))).await;
+    let connack = device.receive().await;
+    assert_eq!((connack.first, connack.body[1]), (0x20, 0));
+    for text in [&proof(METHOD, None)[..], b"welcome"] {
+        assert!(connack.body.windows(text.len()).any(|part| part == text), "{connack:x?}");
+    }
+    assert_eq!(device.publish(1, 1, "devices/d1/state").await, Some(0x10));
+
+    device.auth(0x19, &proof(METHOD, None)).await;
+    let nonce = challenge(&device.receive().await, 0x18);
+    assert_eq!(device.publish(1, 2, "devices/d1/state").await, Some(0x10), "everything else goes on");
+    device.auth(0x18, &proof(METHOD, Some(&mac(&[b"d1", &nonce])))).await;
+    assert_eq!(challenge(&device.receive().await, 0), b"welcome");
+
+    device.auth(0x19, &proof(METHOD, None)).await;
+    device.receive().await;
+    device.auth(0x18, &proof(METHOD, Some(&mac(&[b"d1", &nonce])))).await;
+    let end = device.receive().await;
+    assert_eq!((end.first, end.body[0]), (0xE0, 0x87), "an old answer to a new challenge: {end:x?}");
+    assert!(device.receive_or_end().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanges_that_go_wrong_let_nobody_in() {
+    let gate = Gate::start(&example("[access]\nanonymous = true"), &["access_example"]).await;
+    let wrong = proof(METHOD, Some(&[0; 32]));
+    let other = proof("SCRAM-SHA-1", Some(&[0; 32]));
+    for (what, code, properties, expected) in
+        [("a wrong answer", 0x18, &wrong, 0x87), ("another method", 0x18, &other, 0x82), ("another reason code", 0x19, &wrong, 0x82)]
+    {
+        let (mut raw, _) = begin(&gate, "d1").await;
+        raw.auth(code, properties).await;
+        let connack = raw.receive().await;
+        assert_eq!((connack.first, connack.body[1]), (0x20, expected), "{what}: {connack:x?}");
+    }
+    let (mut raw, _) = begin(&gate, "d1").await;
+    raw.send(&[0xC0, 0]).await;
+    assert_eq!(raw.receive().await.body[1], 0x82, "PINGREQ before the client is in");
+    for (properties, expected) in [(proof("SCRAM-SHA-1", None), 0x8C), ([vec![0x16], raw::text(b"x")].concat(), 0x82)] {
+        assert_eq!(connack(&gate, Connect { properties, ..v5("d1") }).await, expected);
+    }
+    // Of those who are in.
+    for (properties, begins) in [(vec![], proof(METHOD, None)), (proof(METHOD, None), proof("SCRAM-SHA-1", None))] {
+        let (mut raw, nonce) =
+            if properties.is_empty() { (Raw::connect(gate.address(), &v5("d2")).await.0, vec![]) } else { begin(&gate, "d2").await };
+        if !nonce.is_empty() {
+            raw.auth(0x18, &proof(METHOD, Some(&mac(&[b"d2", &nonce])))).await;
+            assert_eq!(raw.receive().await.body[1], 0);
+        }
+        raw.auth(0x19, &begins).await;
+        let end = raw.receive().await;
+        assert_eq!((end.first, end.body[0]), (0xE0, 0x82), "{end:x?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_exchange_takes_nobodys_session() {
+    let gate = Gate::start(&example(""), &["access_example"]).await;
+    let (mut first, code) = Raw::connect(gate.address(), &device("d1")).await;
+    assert_eq!(code, 0);
+    let (second, _) = begin(&gate, "d1").await;
+    assert_eq!(first.publish(1, 1, "devices/d1/state").await, Some(0x10));
+    drop(second);
+    assert_eq!(first.publish(1, 2, "devices/d1/state").await, Some(0x10));
 }
