@@ -146,6 +146,17 @@ fn check_names_the_lines_of_a_broken_password_file() {
     }
 }
 
+/// The whole example of the documentation is taken as it stands.
+#[test]
+fn the_documented_example_is_a_configuration() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md");
+    let text = fs::read_to_string(&docs).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let (config, problems) = hookgate::config::Config::parse(&docs, example);
+    assert_eq!(problems, []);
+    assert_eq!((config.access.rules.len(), config.access.anonymous), (2, false));
+}
+
 const RULES: &str = r##"
 [access]
 default = "deny"
