@@ -58,10 +58,10 @@ macro_rules! hooks {
 }
 
 hooks! {
-    /// CONNECT was read.
-    ClientConnect = "client.connect", Observe, "client-connect", topic: false, raised: false;
-    /// CONNACK was sent.
-    ClientConnack = "client.connack", Observe, "client-connack", topic: false, raised: false;
+    /// CONNECT was read; nothing is decided yet.
+    ClientConnect = "client.connect", Observe, "client-connect", topic: false, raised: true;
+    /// CONNECT was answered, positively or not.
+    ClientConnack = "client.connack", Observe, "client-connack", topic: false, raised: true;
     /// The client is in.
     ClientConnected = "client.connected", Observe, "client-connected", topic: false, raised: true;
     /// The connection of a client that was in has ended.
@@ -71,23 +71,23 @@ hooks! {
     /// May it publish or subscribe here?
     ClientAuthorize = "client.authorize", Access, "authorize", topic: true, raised: true;
     /// SUBSCRIBE was read.
-    ClientSubscribe = "client.subscribe", Observe, "client-subscribe", topic: true, raised: false;
+    ClientSubscribe = "client.subscribe", Observe, "client-subscribe", topic: true, raised: true;
     /// UNSUBSCRIBE was read.
-    ClientUnsubscribe = "client.unsubscribe", Observe, "client-unsubscribe", topic: true, raised: false;
+    ClientUnsubscribe = "client.unsubscribe", Observe, "client-unsubscribe", topic: true, raised: true;
     /// A session began.
-    SessionCreated = "session.created", Observe, "session-created", topic: false, raised: false;
+    SessionCreated = "session.created", Observe, "session-created", topic: false, raised: true;
     /// A subscription took effect; once per filter.
     SessionSubscribed = "session.subscribed", Observe, "session-subscribed", topic: true, raised: true;
     /// A subscription ended; once per filter.
     SessionUnsubscribed = "session.unsubscribed", Observe, "session-unsubscribed", topic: true, raised: true;
     /// A client came back to its session.
-    SessionResumed = "session.resumed", Observe, "session-resumed", topic: false, raised: false;
+    SessionResumed = "session.resumed", Observe, "session-resumed", topic: false, raised: true;
     /// A clean start threw an older session away.
-    SessionDiscarded = "session.discarded", Observe, "session-discarded", topic: false, raised: false;
+    SessionDiscarded = "session.discarded", Observe, "session-discarded", topic: false, raised: true;
     /// Another connection of the same client id took the session.
-    SessionTakenOver = "session.takenover", Observe, "session-taken-over", topic: false, raised: false;
-    /// A session ended.
-    SessionTerminated = "session.terminated", Observe, "session-terminated", topic: false, raised: false;
+    SessionTakenOver = "session.takenover", Observe, "session-taken-over", topic: false, raised: true;
+    /// A session ended, but by a clean start.
+    SessionTerminated = "session.terminated", Observe, "session-terminated", topic: false, raised: true;
     /// A message arrived: decided before retain, routing, Kafka and the acknowledgement.
     MessagePublish = "message.publish", Publish, "handle", topic: true, raised: true;
     /// A message was written to a subscriber.
@@ -133,6 +133,8 @@ drop_reasons! {
     SessionEnded = "session-ended";
     /// The receiver refused it with a reason code of 0x80 or above.
     Refused = "refused";
+    /// The publisher exceeded its rate.
+    RateLimited = "rate-limited";
     /// Kafka refused its record for good.
     KafkaRefused = "kafka-refused";
     /// The in-process bus restarted with it inside.

@@ -81,6 +81,7 @@ metrics! {
     messages_sent: Counter = "messages_sent", "PUBLISH packets written to clients";
     messages_dropped: PerName = "messages_dropped", "Messages dropped, per reason of message.dropped";
     bus_restarts: Counter = "bus_restarts", "Times that the in-process bus was started again";
+    hook_events: PerName = "hook_events", "Events raised, whether a route wanted them or not, per hook";
     hooks: PerName = "hooks", "Events raised that a route wanted, per hook";
     guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";

@@ -30,7 +30,7 @@ pub use self::{
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
     listener::Listener,
-    mqtt::{DeniedPublish, Mqtt},
+    mqtt::{DeniedPublish, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},

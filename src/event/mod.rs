@@ -58,10 +58,15 @@ pub struct Event {
     pub detail: Detail,
 }
 
-/// What happened, with what each hook knows. Hooks that this version does not raise have no case yet.
+/// What happened, with what each hook knows. The two hooks that ask for access (`client.authenticate`, `client.authorize`) have no case:
+/// their guests are asked through an interface of its own, and nothing has happened yet.
 #[derive(Clone, Debug)]
 pub enum Detail {
-    /// `client.connected`
+    /// `client.connect`: what the client asks for.
+    ClientConnect(Connection),
+    /// `client.connack`: how its CONNECT was answered; the word is `success` when it is in.
+    ClientConnack(Closing),
+    /// `client.connected`: what it was granted.
     ClientConnected(Connection),
     /// `client.disconnected`
     ClientDisconnected(Closing),
@@ -69,10 +74,24 @@ pub enum Detail {
     ClientAuthenticate(Ruling),
     /// `client.authorize`, decided.
     ClientAuthorize(Ruling),
+    /// `client.subscribe`: the valid filters of one SUBSCRIBE, with the QoS that the client asks for.
+    ClientSubscribe(Vec<Subscription>),
+    /// `client.unsubscribe`: the valid filters of one UNSUBSCRIBE.
+    ClientUnsubscribe(Vec<Text>),
+    /// `session.created`
+    SessionCreated,
     /// `session.subscribed`
     SessionSubscribed(Subscription),
     /// `session.unsubscribed`: the subscription as it was.
     SessionUnsubscribed(Subscription),
+    /// `session.resumed`
+    SessionResumed,
+    /// `session.discarded`: a clean start threw it away.
+    SessionDiscarded,
+    /// `session.takenover`: it goes on with another connection.
+    SessionTakenOver,
+    /// `session.terminated`: it ended otherwise, and why.
+    SessionTerminated(Closing),
     /// `message.publish`
     MessagePublish(Arc<Message>),
     /// `message.delivered`
@@ -87,12 +106,21 @@ impl Detail {
     /// The hook that this is a firing of.
     pub fn hook(&self) -> Hook {
         match self {
+            Detail::ClientConnect(_) => Hook::ClientConnect,
+            Detail::ClientConnack(_) => Hook::ClientConnack,
             Detail::ClientConnected(_) => Hook::ClientConnected,
             Detail::ClientDisconnected(_) => Hook::ClientDisconnected,
             Detail::ClientAuthenticate(_) => Hook::ClientAuthenticate,
             Detail::ClientAuthorize(_) => Hook::ClientAuthorize,
+            Detail::ClientSubscribe(_) => Hook::ClientSubscribe,
+            Detail::ClientUnsubscribe(_) => Hook::ClientUnsubscribe,
+            Detail::SessionCreated => Hook::SessionCreated,
             Detail::SessionSubscribed(_) => Hook::SessionSubscribed,
             Detail::SessionUnsubscribed(_) => Hook::SessionUnsubscribed,
+            Detail::SessionResumed => Hook::SessionResumed,
+            Detail::SessionDiscarded => Hook::SessionDiscarded,
+            Detail::SessionTakenOver => Hook::SessionTakenOver,
+            Detail::SessionTerminated(_) => Hook::SessionTerminated,
             Detail::MessagePublish(_) => Hook::MessagePublish,
             Detail::MessageDelivered(_) => Hook::MessageDelivered,
             Detail::MessageAcked(_) => Hook::MessageAcked,
@@ -100,15 +128,23 @@ impl Detail {
         }
     }
 
-    /// The MQTT topic, or filter, that routes select on.
+    /// The MQTT topic or filter; of a packet with many filters, the first.
     pub fn topic(&self) -> Option<&Text> {
         match self {
-            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) => None,
             Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => ruling.asked.as_ref().map(|(_, topic)| topic),
+            Detail::ClientSubscribe(subscriptions) => subscriptions.first().map(|subscription| &subscription.filter),
+            Detail::ClientUnsubscribe(filters) => filters.first(),
             Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Some(&subscription.filter),
-            Detail::MessagePublish(_) | Detail::MessageDelivered(_) | Detail::MessageAcked(_) | Detail::MessageDropped(_) => {
-                self.message().map(|message| &message.topic)
-            }
+            _ => self.message().map(|message| &message.topic),
+        }
+    }
+
+    /// Whether `wanted` says yes to its topic, or to any of its filters; events without topics are always wanted.
+    pub fn any_topic(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Detail::ClientSubscribe(subscriptions) => subscriptions.iter().any(|subscription| wanted(&subscription.filter)),
+            Detail::ClientUnsubscribe(filters) => filters.iter().any(|filter| wanted(filter)),
+            _ => self.topic().is_none_or(|topic| wanted(topic)),
         }
     }
 
@@ -136,12 +172,12 @@ pub struct Connection {
     pub user_properties: Vec<Header>,
 }
 
-/// How a connection ended.
+/// How a connection ended, a session ended, or a CONNECT was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// An MQTT 5 reason code, also for older protocols.
     pub reason_code: u8,
-    /// A stable word: `normal`, `keepalive-timeout`, `taken-over`, `protocol-error`, `connection-lost` …
+    /// A stable word: `normal`, `keepalive-timeout`, `taken-over`, `protocol-error`, `connection-lost`, `expired` …
     pub reason: Text,
 }
 
@@ -150,7 +186,7 @@ pub struct Closing {
 pub struct Subscription {
     /// The topic filter as the client gave it.
     pub filter: Text,
-    /// The granted QoS.
+    /// The granted QoS; on `client.subscribe` the one asked for.
     pub qos: QoS,
     /// MQTT 5: not to the client that published it.
     pub no_local: bool,

@@ -156,8 +156,8 @@ impl Instance {
         detail: &Detail,
     ) -> Result<Said<events::Verdict>, Failure> {
         let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
-        let (peer, properties) = (lower::peer(client), lower::user_properties_of(detail));
-        let detail = lower::detail(detail, &properties).ok_or(Failure::NotExported("events"))?;
+        let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
+        let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
         self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
     }
 

@@ -54,17 +54,33 @@ pub(super) fn action(action: Action) -> access::Action {
     }
 }
 
-/// The user properties that [`message`] and [`detail`] want as a list.
-pub(super) fn user_properties(message: &Message) -> Vec<HeaderParam<'_>> {
-    message.properties.as_ref().map_or_else(Vec::new, |properties| headers(&properties.user_properties))
+/// The lists that [`detail`] borrows.
+#[derive(Default)]
+pub(super) struct Lists<'a> {
+    user_properties: Vec<HeaderParam<'a>>,
+    subscriptions: Vec<Subscription<'a>>,
+    filters: Vec<&'a str>,
 }
 
-/// The same for whatever an event carries.
-pub(super) fn user_properties_of(detail: &Detail) -> Vec<HeaderParam<'_>> {
-    match detail {
-        Detail::ClientConnected(connection) => headers(&connection.user_properties),
-        _ => detail.message().map_or_else(Vec::new, |message| user_properties(message)),
+impl<'a> Lists<'a> {
+    /// Those of one event.
+    pub(super) fn of(detail: &'a Detail) -> Self {
+        let mut lists = Lists::default();
+        match detail {
+            Detail::ClientConnect(connection) | Detail::ClientConnected(connection) => {
+                lists.user_properties = headers(&connection.user_properties);
+            }
+            Detail::ClientSubscribe(subscriptions) => lists.subscriptions = subscriptions.iter().map(subscription).collect(),
+            Detail::ClientUnsubscribe(filters) => lists.filters = filters.iter().map(|filter| &**filter).collect(),
+            _ => lists.user_properties = detail.message().map_or_else(Vec::new, |message| user_properties(message)),
+        }
+        lists
     }
+}
+
+/// The user properties that [`message`] wants as a list.
+pub(super) fn user_properties(message: &Message) -> Vec<HeaderParam<'_>> {
+    message.properties.as_ref().map_or_else(Vec::new, |properties| headers(&properties.user_properties))
 }
 
 fn headers(headers: &[Header]) -> Vec<HeaderParam<'_>> {
@@ -87,19 +103,22 @@ pub(super) fn message<'a>(message: &'a Message, as_qos: QoS, user_properties: &'
 }
 
 /// The case of `events.detail`; `None` for the hooks that decide.
-pub(super) fn detail<'a>(detail: &'a Detail, user_properties: &'a [HeaderParam<'a>]) -> Option<wit::Detail<'a>> {
+pub(super) fn detail<'a>(detail: &'a Detail, lists: &'a Lists<'a>) -> Option<wit::Detail<'a>> {
+    let user_properties = lists.user_properties.as_slice();
     Some(match detail {
         // Asked through interfaces of their own.
         Detail::MessagePublish(_) | Detail::ClientAuthenticate(_) | Detail::ClientAuthorize(_) => return None,
-        Detail::ClientConnected(connection) => wit::Detail::ClientConnected(Connection {
-            clean_start: connection.clean_start,
-            keep_alive_s: connection.keep_alive_s,
-            session_expiry_s: connection.session_expiry_s,
-            user_properties,
-        }),
-        Detail::ClientDisconnected(closing) => {
-            wit::Detail::ClientDisconnected(Closing { reason_code: closing.reason_code, reason: &closing.reason })
-        }
+        Detail::ClientConnect(of) => wit::Detail::ClientConnect(connection(of, user_properties)),
+        Detail::ClientConnack(of) => wit::Detail::ClientConnack(closing(of)),
+        Detail::ClientConnected(of) => wit::Detail::ClientConnected(connection(of, user_properties)),
+        Detail::ClientDisconnected(of) => wit::Detail::ClientDisconnected(closing(of)),
+        Detail::ClientSubscribe(_) => wit::Detail::ClientSubscribe(&lists.subscriptions),
+        Detail::ClientUnsubscribe(_) => wit::Detail::ClientUnsubscribe(&lists.filters),
+        Detail::SessionCreated => wit::Detail::SessionCreated,
+        Detail::SessionResumed => wit::Detail::SessionResumed,
+        Detail::SessionDiscarded => wit::Detail::SessionDiscarded,
+        Detail::SessionTakenOver => wit::Detail::SessionTakenOver,
+        Detail::SessionTerminated(of) => wit::Detail::SessionTerminated(closing(of)),
         Detail::SessionSubscribed(of) => wit::Detail::SessionSubscribed(subscription(of)),
         Detail::SessionUnsubscribed(of) => wit::Detail::SessionUnsubscribed(subscription(of)),
         Detail::MessageDelivered(of) => wit::Detail::MessageDelivered(delivery(of, user_properties)),
@@ -111,6 +130,14 @@ pub(super) fn detail<'a>(detail: &'a Detail, user_properties: &'a [HeaderParam<'
             explanation: &of.explanation,
         }),
     })
+}
+
+fn connection<'a>(of: &'a event::Connection, user_properties: &'a [HeaderParam<'a>]) -> Connection<'a> {
+    Connection { clean_start: of.clean_start, keep_alive_s: of.keep_alive_s, session_expiry_s: of.session_expiry_s, user_properties }
+}
+
+fn closing(of: &event::Closing) -> Closing<'_> {
+    Closing { reason_code: of.reason_code, reason: &of.reason }
 }
 
 fn subscription(of: &event::Subscription) -> Subscription<'_> {

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     config::{Config, Grant, Key},
     event::{
-        Action, Answer, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, Event, ExchangeVerdict, Header,
-        KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round, Subscription,
+        Action, Answer, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, Event, ExchangeVerdict,
+        Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round, Subscription,
     },
     hook::{DropReason, Hook, Kind},
     metrics::Metrics,
@@ -113,7 +113,17 @@ async fn the_identity_lets_everything_pass() {
     let message = Arc::new(message());
     let subscription = Subscription { filter: "a/+".into(), qos: QoS::ExactlyOnce, no_local: true, retain_as_published: false };
     let delivery = Delivery { message: Arc::clone(&message), qos: QoS::AtMostOnce };
+    let closing = Closing { reason_code: 0x8e, reason: "taken-over".into() };
     for detail in [
+        Detail::ClientConnack(closing.clone()),
+        Detail::ClientSubscribe(vec![subscription.clone(), subscription.clone()]),
+        Detail::ClientUnsubscribe(vec!["a/+".into(), "b".into()]),
+        Detail::SessionCreated,
+        Detail::SessionResumed,
+        Detail::SessionDiscarded,
+        Detail::SessionTakenOver,
+        Detail::SessionTerminated(closing),
+        Detail::ClientConnect(Connection { clean_start: true, keep_alive_s: 60, session_expiry_s: 0, user_properties: vec![] }),
         Detail::ClientConnected(Connection { clean_start: true, keep_alive_s: 60, session_expiry_s: 0, user_properties: vec![] }),
         Detail::ClientDisconnected(Closing { reason_code: 0, reason: "normal".into() }),
         Detail::SessionSubscribed(subscription.clone()),
@@ -129,7 +139,7 @@ async fn the_identity_lets_everything_pass() {
     assert!(loaded.guest.wants(Hook::MessageAcked) && !loaded.guest.wants(Hook::ClientAuthorize));
     assert_eq!(loaded.guest.digest().len(), 64);
     let page = loaded.metrics.render();
-    assert!(page.contains("hookgate_guest_calls_total{name=\"identity\"} 8"), "{page}");
+    assert!(page.contains("hookgate_guest_calls_total{name=\"identity\"} 17"), "{page}");
 }
 
 /// The guest gives back the message with another payload: nothing else may be lost on the way there and back.

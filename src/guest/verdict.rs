@@ -8,7 +8,10 @@ use super::{
     failure::{Failure, FaultKind},
 };
 use crate::{
-    event::{Answer, Bytes, ExchangeVerdict, Changes, Denial, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text},
+    event::{
+        Answer, Bytes, Changes, Denial, ExchangeVerdict, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS,
+        Text,
+    },
     topic,
 };
 

@@ -172,7 +172,15 @@ impl Pipeline {
     }
 
     /// Counts and logs a refusal, and makes the records of the routes that name a topic.
-    pub(super) async fn note_decided(&self, plan: &Plan, client: &Arc<Client>, hook: Hook, decided: &Decided, asked: Option<(Action, Text)>) {
+    pub(super) async fn note_decided(
+        &self,
+        plan: &Plan,
+        client: &Arc<Client>,
+        hook: Hook,
+        decided: &Decided,
+        asked: Option<(Action, Text)>,
+    ) {
+        self.count(hook, 1);
         if let Some(Refused { denial, .. }) = &decided.refused {
             let label = ReasonLabel { name: hook.name().to_owned(), reason: decided.by.to_string() };
             self.metrics.access_refusals.get_or_create(&label).inc();
@@ -182,7 +190,8 @@ impl Pipeline {
         if !plan.routes(hook).iter().any(|route| route.record.is_some()) {
             return;
         }
-        let ruling = Ruling { asked: asked.clone(), denial: decided.refused.as_ref().map(|refused| refused.denial.clone()), by: decided.by.clone() };
+        let ruling =
+            Ruling { asked: asked.clone(), denial: decided.refused.as_ref().map(|refused| refused.denial.clone()), by: decided.by.clone() };
         let event = self.event(
             client,
             if hook == Hook::ClientAuthorize { Detail::ClientAuthorize(ruling) } else { Detail::ClientAuthenticate(ruling) },

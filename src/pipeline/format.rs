@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     config::{Format, PayloadEncoding},
-    event::{Bytes, Client, Detail, Event, Header, Message, Ruling},
+    event::{Bytes, Client, Detail, Event, Header, Message, Ruling, Subscription},
 };
 
 /// Version of the envelope's schema; raised when a field changes its meaning or goes away.
@@ -33,7 +33,7 @@ fn payload_text(payload: &Bytes, encoding: PayloadEncoding) -> Cow<'_, str> {
     }
 }
 
-/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. `message.dropped` is ours, in the same manner.
+/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. The hooks that its bridge does not know are ours, in the same manner.
 struct EmqxBridge<'a> {
     event: &'a Event,
     node: &'a str,
@@ -63,15 +63,26 @@ impl Serialize for EmqxBridge<'_> {
                 map.serialize_entry("qos", &action.qos().level())?;
                 map.serialize_entry("action", action.name())?;
             }
-            Detail::ClientConnected(_) | Detail::ClientDisconnected(_) | Detail::ClientAuthenticate(_) | Detail::ClientAuthorize(_) => {}
+            Detail::ClientSubscribe(subscriptions) => {
+                let topics: Vec<_> = subscriptions.iter().map(|of| Topic { topic: &of.filter, qos: Some(of.qos.level()) }).collect();
+                map.serialize_entry("topics", &topics)?;
+            }
+            Detail::ClientUnsubscribe(filters) => {
+                let topics: Vec<_> = filters.iter().map(|filter| Topic { topic: filter, qos: None }).collect();
+                map.serialize_entry("topics", &topics)?;
+            }
+            _ => {}
         }
         map.serialize_entry("node", self.node)?;
         map.serialize_entry("ts", time_ms)?;
         match detail {
-            Detail::ClientDisconnected(closing) => map.serialize_entry("reason", &*closing.reason)?,
             Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => {
-                map.serialize_entry("result", ruling_word(ruling))?;
-                map.serialize_entry("reason", ruling_reason(ruling))?;
+                let fields = RulingFields::new(ruling);
+                map.serialize_entry("result", fields.result)?;
+                map.serialize_entry("reason", fields.reason)?;
+            }
+            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
+                map.serialize_entry("reason", &*closing.reason)?;
             }
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 map.serialize_entry("from", &*delivery.message.publisher)?;
@@ -85,6 +96,14 @@ impl Serialize for EmqxBridge<'_> {
         }
         map.end()
     }
+}
+
+/// One filter of a SUBSCRIBE or UNSUBSCRIBE.
+#[derive(Serialize)]
+struct Topic<'a> {
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qos: Option<u8>,
 }
 
 /// Hookgate's own shape: everything known about the event. Documented in `docs/envelope.md`.
@@ -138,38 +157,25 @@ struct MessageFields<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Particulars<'a> {
-    Connection {
-        clean_start: bool,
-        keep_alive_s: u16,
-        session_expiry_s: u32,
-        user_properties: Vec<[&'a str; 2]>,
-    },
-    Closing {
-        reason_code: u8,
-        reason: &'a str,
-    },
-    Subscription {
-        filter: &'a str,
-        qos: u8,
-        no_local: bool,
-        retain_as_published: bool,
-    },
-    Publish {},
-    Ruling {
-        #[serde(flatten)]
-        asked: Option<AskedFields<'a>>,
-        result: &'static str,
-        by: &'a str,
-        reason_code: u8,
-        reason: &'a str,
-    },
-    Delivery {
-        delivery_qos: u8,
-    },
-    Dropping {
-        reason: &'a str,
-        explanation: &'a str,
-    },
+    Connection { clean_start: bool, keep_alive_s: u16, session_expiry_s: u32, user_properties: Vec<[&'a str; 2]> },
+    Closing { reason_code: u8, reason: &'a str },
+    Ruling(RulingFields<'a>),
+    Subscription(SubscriptionFields<'a>),
+    Subscriptions { subscriptions: Vec<SubscriptionFields<'a>> },
+    Filters { filters: Vec<&'a str> },
+    Nothing {},
+    Delivery { delivery_qos: u8 },
+    Dropping { reason: &'a str, explanation: &'a str },
+}
+
+#[derive(Serialize)]
+struct RulingFields<'a> {
+    #[serde(flatten)]
+    asked: Option<AskedFields<'a>>,
+    result: &'static str,
+    by: &'a str,
+    reason_code: u8,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -179,13 +185,25 @@ struct AskedFields<'a> {
     qos: u8,
 }
 
-/// How a question about a client was decided, in one word.
-fn ruling_word(ruling: &Ruling) -> &'static str {
-    if ruling.denial.is_some() { "deny" } else { "allow" }
+impl<'a> RulingFields<'a> {
+    fn new(ruling: &'a Ruling) -> Self {
+        let Ruling { asked, denial, by } = ruling;
+        RulingFields {
+            asked: asked.as_ref().map(|(action, topic)| AskedFields { action: action.name(), topic, qos: action.qos().level() }),
+            result: if denial.is_some() { "deny" } else { "allow" },
+            by,
+            reason_code: denial.as_ref().map_or(0, |denial| denial.reason_code),
+            reason: denial.as_ref().map_or("", |denial| &denial.reason),
+        }
+    }
 }
 
-fn ruling_reason(ruling: &Ruling) -> &str {
-    ruling.denial.as_ref().map_or("", |denial| &denial.reason)
+#[derive(Serialize)]
+struct SubscriptionFields<'a> {
+    filter: &'a str,
+    qos: u8,
+    no_local: bool,
+    retain_as_published: bool,
 }
 
 impl<'a> Envelope<'a> {
@@ -245,27 +263,28 @@ impl<'a> MessageFields<'a> {
 impl<'a> Particulars<'a> {
     fn new(detail: &'a Detail) -> Self {
         match detail {
-            Detail::ClientConnected(connection) => Particulars::Connection {
+            Detail::ClientConnect(connection) | Detail::ClientConnected(connection) => Particulars::Connection {
                 clean_start: connection.clean_start,
                 keep_alive_s: connection.keep_alive_s,
                 session_expiry_s: connection.session_expiry_s,
                 user_properties: pairs(&connection.user_properties),
             },
-            Detail::ClientDisconnected(closing) => Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason },
-            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Particulars::Subscription {
-                filter: &subscription.filter,
-                qos: subscription.qos.level(),
-                no_local: subscription.no_local,
-                retain_as_published: subscription.retain_as_published,
-            },
-            Detail::MessagePublish(_) => Particulars::Publish {},
-            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => Particulars::Ruling {
-                asked: ruling.asked.as_ref().map(|(action, topic)| AskedFields { action: action.name(), topic, qos: action.qos().level() }),
-                result: ruling_word(ruling),
-                by: &ruling.by,
-                reason_code: ruling.denial.as_ref().map_or(0, |denial| denial.reason_code),
-                reason: ruling_reason(ruling),
-            },
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => Particulars::Ruling(RulingFields::new(ruling)),
+            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
+                Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason }
+            }
+            Detail::ClientSubscribe(subscriptions) => {
+                Particulars::Subscriptions { subscriptions: subscriptions.iter().map(SubscriptionFields::new).collect() }
+            }
+            Detail::ClientUnsubscribe(filters) => Particulars::Filters { filters: filters.iter().map(|filter| &**filter).collect() },
+            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => {
+                Particulars::Subscription(SubscriptionFields::new(subscription))
+            }
+            Detail::SessionCreated
+            | Detail::SessionResumed
+            | Detail::SessionDiscarded
+            | Detail::SessionTakenOver
+            | Detail::MessagePublish(_) => Particulars::Nothing {},
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
                 Particulars::Delivery { delivery_qos: delivery.qos.level() }
             }
@@ -273,6 +292,12 @@ impl<'a> Particulars<'a> {
                 Particulars::Dropping { reason: dropping.reason.name(), explanation: &dropping.explanation }
             }
         }
+    }
+}
+
+impl<'a> SubscriptionFields<'a> {
+    fn new(of: &'a Subscription) -> Self {
+        SubscriptionFields { filter: &of.filter, qos: of.qos.level(), no_local: of.no_local, retain_as_published: of.retain_as_published }
     }
 }
 
@@ -285,7 +310,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Action, Closing, Connection, Delivery, Denial, DropReason, Dropping, QoS, Subscription};
+    use crate::event::{Action, Closing, Connection, Delivery, Denial, DropReason, Dropping, QoS};
 
     fn event(client_id: &'static str, detail: Detail) -> Event {
         let client = Client {
@@ -339,6 +364,21 @@ mod tests {
                 Detail::MessageDropped(dropping),
                 r#"{"client_id":"c","username":"app","topic":"devices/1/command","payload":"e30=","qos":1,"node":"n1","ts":1574744434000,"from":"app-1","reason":"denied","explanation":"replayed"}"#,
             ),
+            (Detail::ClientConnect(connection.clone()), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
+            (Detail::ClientConnack(closing.clone()), r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#),
+            (
+                Detail::SessionTerminated(closing.clone()),
+                r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#,
+            ),
+            (Detail::SessionTakenOver, r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
+            (
+                Detail::ClientSubscribe(vec![subscription()]),
+                r#"{"client_id":"c","topics":[{"topic":"a/#","qos":2}],"node":"n1","ts":1574744434000}"#,
+            ),
+            (
+                Detail::ClientUnsubscribe(vec!["a/#".into(), "b".into()]),
+                r#"{"client_id":"c","topics":[{"topic":"a/#"},{"topic":"b"}],"node":"n1","ts":1574744434000}"#,
+            ),
             (Detail::ClientConnected(connection), r#"{"client_id":"c","node":"n1","ts":1574744434000}"#),
             (Detail::ClientDisconnected(closing), r#"{"client_id":"c","node":"n1","ts":1574744434000,"reason":"keepalive-timeout"}"#),
             (Detail::SessionSubscribed(subscription()), r#"{"client_id":"c","topic":"a/#","qos":2,"node":"n1","ts":1574744434000}"#),
@@ -375,6 +415,24 @@ mod tests {
         ] {
             check(Format::Envelope, &event("c", detail), &format!("{},{rest}}}", head(hook)));
         }
+        let subscription = Subscription { filter: "a".into(), qos: QoS::AtLeastOnce, no_local: true, retain_as_published: false };
+        let fields = r#""filter":"a","qos":1,"no_local":true,"retain_as_published":false"#;
+        check(
+            Format::Envelope,
+            &event("c", Detail::SessionSubscribed(subscription.clone())),
+            &format!("{},{fields}}}", head("session.subscribed")),
+        );
+        check(
+            Format::Envelope,
+            &event("c", Detail::ClientSubscribe(vec![subscription])),
+            &format!(r#"{},"subscriptions":[{{{fields}}}]}}"#, head("client.subscribe")),
+        );
+        check(
+            Format::Envelope,
+            &event("c", Detail::ClientUnsubscribe(vec!["a".into(), "b".into()])),
+            &format!(r#"{},"filters":["a","b"]}}"#, head("client.unsubscribe")),
+        );
+        check(Format::Envelope, &event("c", Detail::SessionCreated), &format!("{}}}", head("session.created")));
         check(Format::Envelope, &event("c", Detail::MessagePublish(message())), &format!("{},{message_json}}}", head("message.publish")));
     }
 

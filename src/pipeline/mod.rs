@@ -59,7 +59,8 @@ pub struct Pipeline {
 /// The handles of what is counted for every event, looked up once.
 #[derive(Debug)]
 struct Counted {
-    /// Indexed by `Hook as usize`.
+    /// Indexed by `Hook as usize`: each firing, and each that a route wanted.
+    events: Vec<Counter>,
     hooks: Vec<Counter>,
     /// Indexed by `DropReason as usize`.
     drops: Vec<Counter>,
@@ -68,6 +69,7 @@ struct Counted {
 impl Counted {
     fn new(metrics: &Metrics) -> Self {
         Counted {
+            events: Hook::ALL.iter().map(|hook| metrics.hook_events.get_or_create_owned(&hook.name().into())).collect(),
             hooks: Hook::ALL.iter().map(|hook| metrics.hooks.get_or_create_owned(&hook.name().into())).collect(),
             drops: DropReason::ALL.iter().map(|reason| metrics.messages_dropped.get_or_create_owned(&reason.name().into())).collect(),
         }
@@ -116,10 +118,18 @@ impl Pipeline {
         !self.plan.load().routes(hook).is_empty()
     }
 
+    /// Counts firings of a hook whose events nobody wants, and which therefore were not made.
+    pub fn count(&self, hook: Hook, firings: u64) {
+        if let Some(counter) = self.counted.events.get(hook as usize) {
+            counter.inc_by(firings);
+        }
+    }
+
     /// `message.publish`: asks the guests, hands the records to Kafka (waiting for room when it is slow), and says what the broker
     /// does. `receipt` is settled when everything that had to be stored is stored, also for a message that was refused.
     pub async fn publish(&self, client: &Arc<Client>, message: Message, receipt: Receipt) -> Decision {
         let plan = self.plan.load_full();
+        self.count(Hook::MessagePublish, 1);
         let message = Arc::new(message);
         let mut event = self.event(client, Detail::MessagePublish(Arc::clone(&message)));
         match chain::judge(self, &plan, &event, message).await {
@@ -173,6 +183,7 @@ impl Pipeline {
             self.note_dropped(client, dropping);
         }
         let hook = detail.hook();
+        self.count(hook, 1);
         let event = self.event(client, detail);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);

@@ -76,7 +76,7 @@ impl Route {
             Detail::MessageDropped(dropping) => self.reasons.is_empty() || self.reasons.contains(&dropping.reason),
             _ => true,
         };
-        reason && detail.topic().is_none_or(|topic| self.takes_topic(topic))
+        reason && (self.filters.is_empty() || detail.any_topic(|topic| self.takes_topic(topic)))
     }
 
     /// Whether any topic of a filter belongs here.

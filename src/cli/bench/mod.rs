@@ -2,8 +2,9 @@
 //!
 //! What is measured is a `hookgate run` of its own process, so that the price of the load is not in its figures; its CPU time is what the
 //! kernel counts from the end of the warm-up until the last acknowledgement. Publishers and reader share the machine with it, so the rate
-//! is that of all three together.
+//! is that of all three together. The scenarios of [`broker`] measure deliveries to subscribers instead.
 
+mod broker;
 mod child;
 mod command;
 mod ledger;
@@ -72,6 +73,12 @@ pub(super) struct Args {
     /// A librdkafka property of the measured process, for example max.in.flight=2; can be repeated.
     #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
     kafka_properties: Vec<(String, String)>,
+    /// Clients of `fleet`; the broker and each process of 10 000 clients need as many open files (ulimit -n).
+    #[arg(long, value_name = "CLIENTS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    fleet: u32,
+    /// What a process with some of the fleet's clients is told; not for people.
+    #[arg(long, hide = true)]
+    fleet_worker: Option<String>,
     /// Where the guests were built (`cargo xtask guests`).
     #[arg(long, value_name = "FOLDER", default_value = "guests/target/wasm32-wasip2/release")]
     guests: PathBuf,
@@ -81,6 +88,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Exit> {
+    if let Some(what) = &args.fleet_worker {
+        return Ok(broker::worker(what).await?);
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -108,9 +118,18 @@ async fn measure(args: &Args) -> Result<(), Exit> {
         }
         measured.push(result);
     }
-    print!("{}", report::table(&measured));
+    let plan = broker::Plan { warm_up: args.warm_up, length: args.length, fleet: args.fleet };
+    let mut alone = Vec::new();
+    for scenario in Scenario::resolve_broker(&args.scenario) {
+        alone.extend(plan.measure(scenario).await?);
+    }
+    print!("{}{}", report::table(&measured), broker::table(&alone));
     if let Some(file) = &args.json {
-        let entries: Vec<report::Entry> = measured.iter().flat_map(report::Measured::entries).collect();
+        let mut entries: Vec<serde_json::Value> = Vec::new();
+        for entry in measured.iter().flat_map(report::Measured::entries) {
+            entries.push(serde_json::to_value(entry).context("writing the figures")?);
+        }
+        entries.extend(alone.iter().map(broker::Measured::entry));
         let text = serde_json::json!({ "machine": machine, "load": args.load(), "results": entries });
         let text = serde_json::to_string_pretty(&text).context("writing the figures")?;
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())?;

@@ -1,4 +1,4 @@
-//! The few MQTT packets that a publisher needs, written for speed.
+//! The few MQTT packets that publishers and subscribers need, written for speed.
 //!
 //! Why not rumqttc, which the demo and the tests use: it flushes the socket after every packet, so on a machine of two cores the system
 //! calls of the generator would take from the process that is measured, and it loses its packet ids when acknowledgements come in
@@ -30,6 +30,10 @@ pub(super) enum Packet {
     PubComp(u16),
     /// DISCONNECT (MQTT 5), with its reason code.
     Disconnect(u8),
+    /// SUBACK.
+    SubAck,
+    /// PUBLISH with QoS 1 or 2, with its packet id.
+    Publish(u16),
     /// Anything else.
     Other,
 }
@@ -66,6 +70,19 @@ pub(super) fn publish(protocol: Protocol, topic: &str, qos: u8, id: u16, payload
         out.extend_from_slice(&id.to_be_bytes());
     }
     out.resize(out.len() + properties, 0);
+}
+
+/// Appends SUBSCRIBE at QoS 1.
+pub(super) fn subscribe(protocol: Protocol, filters: &[String], out: &mut Vec<u8>) {
+    let properties = usize::from(protocol == Protocol::V5);
+    out.push(0x82);
+    length(2 + properties + filters.iter().map(|filter| 3 + filter.len()).sum::<usize>(), out);
+    out.extend_from_slice(&[0, 1]);
+    out.resize(out.len() + properties, 0);
+    for filter in filters {
+        text(filter, out);
+        out.push(1);
+    }
 }
 
 /// Appends PUBREL.
@@ -113,9 +130,14 @@ pub(super) fn read(input: &[u8]) -> anyhow::Result<Option<(Packet, usize)>> {
     let byte = |at: usize| body.get(at).copied().unwrap_or(0);
     let packet = match first >> 4 {
         2 => Packet::ConnAck(byte(1)),
+        3 if first & 6 != 0 => {
+            let id = 2 + usize::from(u16::from_be_bytes([byte(0), byte(1)]));
+            Packet::Publish(u16::from_be_bytes([byte(id), byte(id + 1)]))
+        }
         4 => Packet::PubAck(ack(body)),
         5 => Packet::PubRec(ack(body)),
         7 => Packet::PubComp(u16::from_be_bytes([byte(0), byte(1)])),
+        9 => Packet::SubAck,
         14 => Packet::Disconnect(byte(0)),
         _ => Packet::Other,
     };
@@ -147,6 +169,8 @@ mod tests {
             (&[0x50, 3, 0, 9, 0x10], Packet::PubRec(ack(9, 0x10, ""))),
             (&[0x70, 2, 0, 3], Packet::PubComp(3)),
             (&[0xe0, 1, 0x8e], Packet::Disconnect(0x8e)),
+            (&[0x90, 3, 0, 1, 1], Packet::SubAck),
+            (&[0x32, 6, 0, 1, b't', 0, 9, b'x'], Packet::Publish(9)),
             (&[0xd0, 0], Packet::Other),
         ] {
             assert_eq!(read(bytes).unwrap(), Some((packet, bytes.len())));

@@ -188,7 +188,7 @@ impl Publisher {
                 }
                 Packet::PubComp(id) => self.free.push(id),
                 Packet::Disconnect(reason) => bail!("the broker says DISCONNECT {reason:#04x}"),
-                Packet::ConnAck(_) | Packet::Other => {}
+                Packet::ConnAck(_) | Packet::SubAck | Packet::Publish(_) | Packet::Other => {}
             }
         }
         input.drain(..taken);

@@ -157,6 +157,9 @@ const COLUMNS: &[(&str, &str)] = &[
 
 /// The table, with what it means below.
 pub(super) fn table(all: &[Measured]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
     let mut rows: Vec<Vec<String>> =
         vec![COLUMNS.iter().map(|(title, _)| (*title).to_owned()).collect(), COLUMNS.iter().map(|(_, unit)| (*unit).to_owned()).collect()];
     rows.extend(all.iter().flat_map(|measured| measured.stages.iter().map(|stage| row(measured, stage))));

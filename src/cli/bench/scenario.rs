@@ -24,15 +24,31 @@ pub(super) enum Scenario {
     Identity,
     /// The verifier's file is replaced again and again, after an equal time without
     Swaps,
+    /// The broker alone, beside mosquitto: a pool of publishers, one subscriber
+    FanIn,
+    /// The broker alone, beside mosquitto: one publisher, 1 000 subscribers of one topic
+    FanOut,
+    /// The broker alone: what a publish costs with 1 000, 10 000 and 100 000 filters subscribed
+    Filters,
+    /// The broker alone: thousands of clients, each subscribed to a topic of its own
+    Fleet,
     /// All of them
     All,
 }
 
 impl Scenario {
-    /// Every one that is asked for, once.
+    /// Every one that produces to Kafka and is asked for, once.
     pub(super) fn resolve(asked: &[Scenario]) -> Vec<Scenario> {
-        let each = [Scenario::Guest, Scenario::NoGuest, Scenario::Identity, Scenario::Swaps];
-        each.into_iter().filter(|scenario| asked.contains(scenario) || asked.contains(&Scenario::All)).collect()
+        Self::asked(&[Scenario::Guest, Scenario::NoGuest, Scenario::Identity, Scenario::Swaps], asked)
+    }
+
+    /// Every one of the broker alone that is asked for, once.
+    pub(super) fn resolve_broker(asked: &[Scenario]) -> Vec<Scenario> {
+        Self::asked(&[Scenario::FanIn, Scenario::FanOut, Scenario::Filters, Scenario::Fleet], asked)
+    }
+
+    fn asked(each: &[Scenario], asked: &[Scenario]) -> Vec<Scenario> {
+        each.iter().copied().filter(|scenario| asked.contains(scenario) || asked.contains(&Scenario::All)).collect()
     }
 
     /// Its name on the command line.
@@ -42,6 +58,10 @@ impl Scenario {
             Scenario::NoGuest => "no-guest",
             Scenario::Identity => "identity",
             Scenario::Swaps => "swaps",
+            Scenario::FanIn => "fan-in",
+            Scenario::FanOut => "fan-out",
+            Scenario::Filters => "filters",
+            Scenario::Fleet => "fleet",
             Scenario::All => "all",
         }
     }
@@ -50,7 +70,7 @@ impl Scenario {
         match self {
             Scenario::Guest | Scenario::Swaps => Some("lock_command_verifier.wasm"),
             Scenario::Identity => Some("identity.wasm"),
-            Scenario::NoGuest | Scenario::All => None,
+            _ => None,
         }
     }
 }
@@ -121,7 +141,6 @@ fn text(run: &Run<'_>) -> String {
         run.topic,
     );
     match run.scenario {
-        Scenario::NoGuest | Scenario::All => {}
         // The identity guest imports nothing, so it is granted nothing.
         Scenario::Identity => text += &format!("guests = [\"{GUEST}\"]\n[[guest]]\nname = \"{GUEST}\"\npath = \"guest.wasm\"\n"),
         Scenario::Guest | Scenario::Swaps => {
@@ -135,6 +154,7 @@ fn text(run: &Run<'_>) -> String {
                 command::KEY
             );
         }
+        _ => {}
     }
     text
 }

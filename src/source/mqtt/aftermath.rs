@@ -47,7 +47,11 @@ impl Aftermath {
 
     /// Raises `message.dropped` for `client`; the pipeline counts and logs it.
     pub(super) async fn dropped(&self, client: Arc<Client>, message: Arc<Message>, reason: DropReason) {
-        let detail = Detail::MessageDropped(Dropping { message, reason, explanation: Text::new() });
+        self.raise(client, Detail::MessageDropped(Dropping { message, reason, explanation: Text::new() })).await;
+    }
+
+    /// Raises an event of `client`.
+    pub(super) async fn raise(&self, client: Arc<Client>, detail: Detail) {
         add(&self.events, Late::Do(client, detail)).await;
     }
 

@@ -10,7 +10,7 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: TLS, WebSocket. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
@@ -39,9 +39,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use self::{aftermath::Aftermath, dispatch::Bus, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
+use self::{aftermath::Aftermath, dispatch::Bus, reason::Fault, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
 use crate::{
     config::{Config, Mqtt},
+    event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
 };
@@ -95,6 +96,17 @@ impl Shared {
     fn limits(&self) -> Arc<Mqtt> {
         self.limits.load_full()
     }
+
+    /// Why connections end when the process does.
+    fn shutting_down(&self) -> Fault {
+        let code = if self.limits().server_reference.is_some() { reason::USE_ANOTHER_SERVER } else { reason::SERVER_SHUTTING_DOWN };
+        Fault::new(code, "shutting-down", "the server is shutting down")
+    }
+
+    /// Where a client is sent that is told so: the server reference.
+    fn server_reference(&self, fault: &Fault) -> Option<Text> {
+        if fault.code == reason::USE_ANOTHER_SERVER { self.limits().server_reference.as_deref().map(Text::from) } else { None }
+    }
 }
 
 /// A running broker; dropping it stops it at once, [`Broker::drain`] in order.
@@ -127,7 +139,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
             metrics,
             sessions: Sessions::new(),
@@ -152,9 +164,10 @@ impl Broker {
         &self.addresses
     }
 
-    /// Takes other limits into service, for connections and sessions that begin from now on. Listeners, and the bound on retained
+    /// Takes other limits into service, for connections, sessions and groups that begin from now on. Listeners, and the bound on retained
     /// messages, stay as they are.
     pub fn reconfigure(&self, limits: &Mqtt) {
+        self.shared.subscriptions.set_strategy(limits.shared_strategy);
         self.shared.limits.store(Arc::new(limits.clone()));
     }
 
@@ -167,6 +180,8 @@ impl Broker {
         let orderly = async {
             while self.alive.recv().await.is_some() {}
             sessions::publish_waiting_wills(&self.shared).await;
+            self.shared.aftermath.flush().await;
+            sessions::end_with_process(&self.shared).await;
             self.shared.aftermath.flush().await;
         };
         let finished = tokio::time::timeout(patience, orderly).await.is_ok();

@@ -38,7 +38,18 @@ codes! {
     PACKET_TOO_LARGE = 0x95;
     QUOTA_EXCEEDED = 0x97;
     PAYLOAD_FORMAT_INVALID = 0x99;
+    USE_ANOTHER_SERVER = 0x9C;
     SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
+}
+
+/// What a refused filter's code means, for a reason string.
+pub(super) fn words(code: u8) -> &'static str {
+    match code {
+        NOT_AUTHORIZED => "not authorized",
+        TOPIC_FILTER_INVALID => "no valid topic filter",
+        QUOTA_EXCEEDED => "too many subscriptions or topic levels",
+        _ => "refused",
+    }
 }
 
 /// From here on a code means refusal.
@@ -110,7 +121,9 @@ pub(super) fn for_subscribe(code: u8) -> u8 {
 pub(super) fn for_connect(code: u8, five: bool) -> u8 {
     match code {
         BAD_USER_NAME_OR_PASSWORD | NOT_AUTHORIZED | SERVER_UNAVAILABLE | CLIENT_IDENTIFIER_NOT_VALID => code,
-        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | BANNED | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F if five => code,
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | BANNED | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F if five => {
+            code
+        }
         UNSPECIFIED | IMPLEMENTATION_SPECIFIC | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F => SERVER_UNAVAILABLE,
         _ => NOT_AUTHORIZED,
     }

@@ -4,7 +4,8 @@
 //! it has read and says when it is done, so that the order of one client's events holds over connections. A tenancy has a number: a
 //! connection that comes to its end late cannot touch its successor's session.
 //!
-//! Sessions live in memory. They end when their expiry interval has passed, and with the process.
+//! Sessions live in memory. They end when their expiry interval has passed, and with the process. Each ends once, in [`dissolve`], which
+//! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,9 +22,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Shared,
+    mailbox::Parcel,
+    reason,
     session::{Session, connect::LastWill},
 };
-use crate::event::{Client, DropReason, Text, now_ms};
+use crate::event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms};
 
 const SHARDS: usize = 16;
 
@@ -38,7 +41,8 @@ pub(super) struct Eviction {
 /// What an evicted connection hands to its successor.
 #[derive(Debug)]
 pub(super) struct Handover {
-    pub(super) session: Box<Session>,
+    /// `None`: it has ended, and the evicted connection raises its end.
+    pub(super) session: Option<Box<Session>>,
     /// Answers when the evicted connection has raised its last event.
     pub(super) done: oneshot::Receiver<()>,
 }
@@ -213,6 +217,19 @@ impl Sessions {
         due
     }
 
+    /// Takes the sessions that wait for their client, at the end of the process.
+    fn take_parked(&self) -> Vec<Box<Session>> {
+        let mut sessions = Vec::new();
+        for shard in &self.shards {
+            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(slot.state, State::Parked(_))) {
+                if let State::Parked(parked) = slot.state {
+                    sessions.push(parked.session);
+                }
+            }
+        }
+        sessions
+    }
+
     /// Takes the wills that still wait, at the end of the process.
     fn waiting_wills(&self) -> Vec<Will> {
         let mut wills = Vec::new();
@@ -247,7 +264,7 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             for due in shared.sessions.due(Instant::now()) {
                 match due {
                     Due::Will(will) => publish_will(&shared, will).await,
-                    Due::End(session) => end(&shared, session).await,
+                    Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
                 }
             }
             let glance = Instant::now() + GLANCE;
@@ -271,14 +288,56 @@ pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
     shared.aftermath.publish(client, message).await;
 }
 
-/// Ends a session for good: its subscriptions go, and what it held is dropped.
-pub(super) async fn end(shared: &Shared, mut session: Box<Session>) {
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// A clean start threw it away.
+    Discarded,
+    /// Anything else.
+    Terminated(Closing),
+}
+
+impl Ending {
+    /// `session.terminated` with a code and a stable word.
+    pub(super) fn because(reason_code: u8, word: &'static str) -> Self {
+        Ending::Terminated(Closing { reason_code, reason: Text::from_static(word) })
+    }
+}
+
+/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
+/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
+#[must_use]
+pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
     shared.metrics.sessions.dec();
     for filter in session.filters().texts() {
         shared.subscriptions.remove(filter, session.number());
         shared.metrics.subscriptions.dec();
     }
-    for parcel in session.end() {
-        shared.aftermath.dropped(session.mailbox().client(), parcel.message, DropReason::SessionEnded).await;
+    let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
+    let hand_on = |parcel: &Parcel| {
+        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
+        group.is_some_and(|group| group.deliver(&parcel.message).is_ok())
+    };
+    let lost = session.end().into_iter().filter(|parcel| !hand_on(parcel));
+    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
+    last.push(match ending {
+        Ending::Discarded => Detail::SessionDiscarded,
+        Ending::Terminated(closing) => Detail::SessionTerminated(closing),
+    });
+    last
+}
+
+/// Ends a session that no connection has.
+pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Ending) {
+    let client = session.mailbox().client();
+    for detail in dissolve(shared, &mut session, ending) {
+        shared.aftermath.raise(Arc::clone(&client), detail).await;
+    }
+}
+
+/// Ends the sessions that do not outlive the process, when it ends in order. None does: they are kept in memory only.
+pub(super) async fn end_with_process(shared: &Shared) {
+    for session in shared.sessions.take_parked() {
+        end(shared, session, Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;
     }
 }

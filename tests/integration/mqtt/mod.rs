@@ -3,6 +3,7 @@
 mod broker;
 mod clients;
 mod delivery;
+mod hooks;
 mod inbound;
 mod protocol;
 mod retained;

@@ -1,6 +1,6 @@
 //! A client that can do what clients must not: it writes bytes and reads packets, nothing is checked for it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -169,14 +169,24 @@ pub(super) struct Wire {
 impl Wire {
     /// A socket on which nothing was said yet.
     pub(super) async fn open(broker: &Running) -> Self {
-        let socket = TcpStream::connect(broker.address()).await.expect("the broker listens");
+        Wire::open_at(broker.address()).await
+    }
+
+    /// The same to any address.
+    pub(super) async fn open_at(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).await.expect("the broker listens");
         socket.set_nodelay(true).expect("a TCP socket");
         Wire { socket, five: false, input: Vec::new() }
     }
 
     /// Connects, expects to be let in, and gives CONNACK.
     pub(super) async fn connect_with(broker: &Running, connect: Connect) -> (Self, Packet) {
-        let mut wire = Wire::open(broker).await;
+        Wire::connect_at(broker.address(), connect).await
+    }
+
+    /// The same to any address.
+    pub(super) async fn connect_at(address: SocketAddr, connect: Connect) -> (Self, Packet) {
+        let mut wire = Wire::open_at(address).await;
         wire.five = connect.level == 5;
         wire.send(&connect.bytes()).await;
         let connack = wire.receive().await;

@@ -13,35 +13,60 @@ use crate::{
         mailbox::Mailbox,
         reason::{self, Fault},
         session::Session,
-        sessions::{self, Eviction, Handover, Tenancy},
+        sessions::{self, Ending, Eviction, Handover, Tenancy},
     },
 };
 
 impl Connection {
-    /// Another connection of this client takes the session: it gets it at once, the rest is finished here.
+    /// Another connection of this client takes the client id: it gets the session at once, or none when the session ends here; the rest is
+    /// finished here.
     pub(super) fn evicted(&mut self, eviction: Eviction, mut session: Box<Session>) -> End {
         session.catch_up();
         session.detach();
-        let end = self.fail(Fault::new(reason::SESSION_TAKEN_OVER, "taken-over", "the client connected again"));
-        let session_ends = eviction.clean_start || session.expiry_s() == 0;
-        self.hand_over(eviction, session);
-        let will_waits = !session_ends && self.terms.will.as_ref().is_some_and(|will| will.delay_s > 0);
+        let word = if eviction.clean_start { "discarded" } else { "taken-over" };
+        let end = self.fail(Fault::new(reason::SESSION_TAKEN_OVER, word, "the client connected again"));
+        let ending = match session.expiry_s() {
+            _ if eviction.clean_start => Some(Ending::Discarded),
+            0 => Some(Ending::Terminated(end.closing.clone())),
+            _ => None,
+        };
+        let will_waits = ending.is_none() && self.terms.will.as_ref().is_some_and(|will| will.delay_s > 0);
+        match ending {
+            Some(ending) => {
+                self.end_session(session, ending);
+                self.hand_over(eviction, None);
+            }
+            None => {
+                self.observe(Hook::SessionTakenOver, |_| Detail::SessionTakenOver);
+                self.hand_over(eviction, Some(session));
+            }
+        }
         End { with_will: end.with_will && !will_waits, ..end }
     }
 
-    fn hand_over(&mut self, eviction: Eviction, session: Box<Session>) {
+    /// Its last events are raised after what this connection still has to do.
+    fn end_session(&mut self, mut session: Box<Session>, ending: Ending) {
+        self.epilogue.extend(sessions::dissolve(&self.shared, &mut session, ending));
+    }
+
+    fn hand_over(&mut self, eviction: Eviction, session: Option<Box<Session>>) {
         let (done, wait) = oneshot::channel();
         self.successor = Some(done);
-        self.former_mailbox = Some(Arc::clone(session.mailbox()));
-        if let Err(handover) = eviction.reply.send(Handover { session, done: wait }) {
-            self.orphan = Some(handover.session); // the successor is gone already; nobody holds the client id
+        self.former_mailbox = session.as_ref().map(|session| Arc::clone(session.mailbox()));
+        if let Err(Handover { session: Some(orphan), .. }) = eviction.reply.send(Handover { session, done: wait }) {
+            // The successor is gone already; nobody holds the client id.
+            self.end_session(orphan, Ending::because(reason::SESSION_TAKEN_OVER, "taken-over"));
         }
     }
 
     /// The same after the open stage: a will that waits is due when the session ends, and void when it goes on.
-    async fn hand_over_late(&mut self, eviction: Eviction, session: Box<Session>) {
-        if let Some(will) = self.terms.will.take().filter(|_| eviction.clean_start) {
-            sessions::publish_will(&self.shared, (Arc::clone(&self.client), will)).await;
+    fn hand_over_late(&mut self, eviction: Eviction) {
+        let mut session = self.session.take();
+        if eviction.clean_start
+            && let Some(session) = session.take()
+        {
+            self.publish_will();
+            self.end_session(session, Ending::Discarded);
         }
         self.hand_over(eviction, session);
     }
@@ -50,10 +75,22 @@ impl Connection {
     pub(super) async fn close<L: Future<Output = Infallible>>(mut self, end: End, mut tenancy: Tenancy, mut work: Pin<&mut L>) {
         let End { closing, with_will } = end;
         tracing::debug!(client_id = %self.client.client_id, reason = %closing.reason, "client disconnected");
-        self.observe(Hook::ClientDisconnected, |_| Detail::ClientDisconnected(closing));
+        self.observe(Hook::ClientDisconnected, |_| Detail::ClientDisconnected(closing.clone()));
         self.leave_will(with_will);
+        if let Some(session) = self.session.take_if(|session| session.expiry_s() == 0) {
+            self.end_session(session, Ending::Terminated(closing));
+        }
         self.finish(&mut tenancy, work.as_mut()).await;
-        self.leave_session(tenancy).await;
+        if self.successor.is_none()
+            && !self.leave(&tenancy)
+            && let Ok(eviction) = (&mut tenancy.eviction).await
+        {
+            self.hand_over_late(eviction);
+            self.finish(&mut tenancy, work).await;
+        }
+        if let Some(successor) = self.successor.take() {
+            let _ = successor.send(()); // an error: it did not wait
+        }
     }
 
     /// A will without a delay, or whose session ends now, is published now.
@@ -62,9 +99,13 @@ impl Connection {
             self.terms.will = None;
         }
         let stays = self.session.as_ref().is_some_and(|session| session.expiry_s() > 0) && *self.shared.phase.borrow() == Phase::Running;
-        if self.terms.will.as_ref().is_some_and(|will| will.delay_s == 0 || !stays)
-            && let Some(will) = self.terms.will.take()
-        {
+        if self.terms.will.as_ref().is_some_and(|will| will.delay_s == 0 || !stays) {
+            self.publish_will();
+        }
+    }
+
+    fn publish_will(&mut self) {
+        if let Some(will) = self.terms.will.take() {
             let mut message = Box::new(will.message);
             message.received_at_ms = now_ms();
             self.lane.add(Work::Publish { message, number: None, receipt: Receipt::nobody() });
@@ -74,13 +115,17 @@ impl Connection {
     async fn finish<L: Future<Output = Infallible>>(&mut self, tenancy: &mut Tenancy, mut work: Pin<&mut L>) {
         let mut phase = self.shared.phase.subscribe();
         let lane = Arc::clone(&self.lane);
-        while lane.backlog() > 0 {
+        loop {
+            self.epilogue.drain(..).for_each(|detail| lane.add(Work::Observe(detail)));
+            if lane.backlog() == 0 {
+                break;
+            }
             tokio::select! {
                 biased;
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => {}
-                eviction = &mut tenancy.eviction, if self.session.is_some() => {
-                    if let (Ok(eviction), Some(session)) = (eviction, self.session.take()) {
-                        self.hand_over_late(eviction, session).await;
+                eviction = &mut tenancy.eviction, if !tenancy.eviction.is_terminated() => {
+                    if let Ok(eviction) = eviction {
+                        self.hand_over_late(eviction);
                     }
                 }
                 () = stopped(&mut phase) => {
@@ -104,33 +149,14 @@ impl Connection {
         }
     }
 
-    async fn leave_session(mut self, tenancy: Tenancy) {
-        if let Some(session) = self.session.take() {
-            let refused = if session.expiry_s() > 0 {
-                let will = self.terms.will.clone().map(|will| (Arc::clone(&self.client), will));
-                self.shared.sessions.park(&tenancy, session, will, Instant::now()).err()
-            } else {
-                match self.shared.sessions.leave(session.mailbox().client_id(), &tenancy) {
-                    Ok(()) => {
-                        sessions::end(&self.shared, session).await;
-                        None
-                    }
-                    Err(()) => Some(session),
-                }
-            };
-            if let Some(session) = refused {
-                match tenancy.eviction.await {
-                    Ok(eviction) => self.hand_over_late(eviction, session).await,
-                    Err(_) => sessions::end(&self.shared, session).await,
-                }
-            }
-        }
-        if let Some(orphan) = self.orphan.take() {
-            sessions::end(&self.shared, orphan).await;
-        }
-        if let Some(successor) = self.successor.take() {
-            let _ = successor.send(()); // an error: it did not wait
-        }
+    /// Leaves the session, if there still is one, to wait for its client, and the client id; false: an eviction is under way.
+    fn leave(&mut self, tenancy: &Tenancy) -> bool {
+        let Some(session) = self.session.take() else {
+            return self.shared.sessions.leave(&self.client.client_id, tenancy).is_ok();
+        };
+        let will = self.terms.will.clone().map(|will| (Arc::clone(&self.client), will));
+        self.session = self.shared.sessions.park(tenancy, session, will, Instant::now()).err();
+        self.session.is_none()
     }
 }
 

@@ -3,14 +3,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::proof::prove;
+use super::{lane::Work, proof::Proof};
 use crate::{
-    event::{Client, Credentials, Text, now_ms},
+    event::{Client, Closing, Connection, Detail, Text, now_ms},
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
@@ -21,22 +18,22 @@ use crate::{
             Session,
             connect::{self, Terms},
         },
-        sessions::{self, Before, Tenancy},
+        sessions::{self, Before, Ending, Tenancy},
     },
 };
 
 /// A client that is in, before anything but CONNECT was taken.
 pub(super) struct Admitted {
-    pub(super) terms: Terms,
-    pub(super) client: Arc<Client>,
     pub(super) session: Box<Session>,
     pub(super) session_present: bool,
     pub(super) tenancy: Tenancy,
-    /// Answers when the evicted connection of the same client has raised its last event.
-    pub(super) predecessor: Option<oneshot::Receiver<()>>,
+    /// What comes before this connection's own events: the last ones of the evicted connection of the same client, or of the session that
+    /// was thrown away.
+    pub(super) history: Vec<Work>,
 }
 
-/// Reads CONNECT, agrees on terms, and sees who the client is; no session is touched before. `None`: the connection is to be closed, everything is said and counted.
+/// Reads CONNECT, agrees on terms, and sees who the client is; no session is touched before. Raises `client.connect`, and
+/// `client.connack` for a client that stays out. `None`: the connection is to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
     reader: &mut R,
@@ -44,50 +41,65 @@ pub(super) async fn shake_hands<R, W>(
     codec: &mut Codec,
     input: &mut BytesMut,
     peer: SocketAddr,
-) -> Option<(Terms, Arc<Client>)>
+) -> Option<(Arc<Client>, Terms)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
-    let mut phase = shared.phase.subscribe();
-    let opening = async {
-        let Incoming::Connect(connect) = read_packet(&mut *reader, &mut *codec, &mut *input).await? else {
+    let mut known = None;
+    let opened = async {
+        let Incoming::Connect(connect) = within(shared, patience, read_packet(reader, codec, input)).await? else {
             return Err(Fault::protocol("the first packet must be CONNECT"));
         };
-        let credentials = credentials(&connect);
-        let data = connect.authentication_data.as_ref().map(own::bytes);
-        let mut terms = Terms::negotiate(*connect, &shared.limits(), fresh_client_id)?;
-        if !can_be_told(&terms, codec) {
-            return Err(too_large());
+        let client = Arc::new(identify(&connect, peer));
+        let (asked, proof) = (connection(&connect), Proof::of(&connect));
+        let agreed = Terms::negotiate(*connect, &shared.limits(), || client.client_id.clone());
+        if !matches!(&agreed, Err(fault) if fault.code == reason::MALFORMED_PACKET) {
+            observe(shared, &client, Detail::ClientConnect(asked)).await;
+            known = Some(Arc::clone(&client));
         }
-        let client = client(&terms, peer);
-        if let Some(method) = terms.method.clone() {
-            let proof = prove(shared, &client, (&method, data), (&mut *reader, &mut *writer), (&mut *codec, &mut *input)).await?;
-            terms.proved(proof);
-            if !can_be_told(&terms, codec) {
-                return Err(too_large());
-            }
-        } else {
-            authenticate(shared, &client, &credentials).await?;
+        let mut terms = agreed?;
+        check_size(&terms, codec)?;
+        within(shared, patience, proof.look(shared, &client, &mut terms, (reader, writer), (codec, input))).await?;
+        check_size(&terms, codec)?;
+        Ok((client, terms))
+    };
+    match opened.await {
+        Ok(agreed) => Some(agreed),
+        Err(fault) => {
+            refuse(shared, writer, codec, known.as_ref(), &fault, patience).await;
+            None
         }
-        Ok((terms, client))
-    };
-    let fault = tokio::select! {
-        opened = tokio::time::timeout(patience, opening) => match opened {
-            Ok(Ok(known)) => return Some(known),
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long"),
-        },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"),
-    };
+    }
+}
+
+/// Waits for `step`, but not too long, nor over the end of the process.
+async fn within<T>(shared: &Shared, patience: Duration, step: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let mut phase = shared.phase.subscribe();
+    tokio::select! {
+        done = tokio::time::timeout(patience, step) => {
+            done.unwrap_or_else(|_elapsed| Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")))
+        }
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
+    }
+}
+
+/// Tells and counts a refusal; a client whose CONNECT could be read is observed too.
+async fn refuse<W: AsyncWrite + Unpin>(
+    shared: &Shared,
+    writer: &mut W,
+    codec: &mut Codec,
+    client: Option<&Arc<Client>>,
+    fault: &Fault,
+    patience: Duration,
+) {
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(&fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
     let farewell = async {
@@ -97,44 +109,52 @@ where
     if let Ok(Err(error)) = tokio::time::timeout(patience, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
     }
-    None
+    if let Some(client) = client {
+        observe(shared, client, Detail::ClientConnack(self::answer(Some(fault)))).await;
+    }
 }
 
-fn too_large() -> Fault {
-    Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size")
+/// What `client.connack` says: refused for a fault, or in.
+pub(super) fn answer(fault: Option<&Fault>) -> Closing {
+    fault.map_or(Closing { reason_code: reason::SUCCESS, reason: Text::from_static("success") }, Fault::closing)
 }
 
-/// What the client says about itself beside its names.
-fn credentials(connect: &Connect) -> Credentials {
-    Credentials { method: connect.authentication_method.as_ref().map(own::text), password: connect.password.as_ref().map(own::bytes) }
+/// Raises an event of a client that is not in, so that no lane keeps the order.
+async fn observe(shared: &Shared, client: &Arc<Client>, detail: Detail) {
+    if shared.pipeline.wants(detail.hook()) {
+        shared.pipeline.observe(client, detail).await;
+    } else {
+        shared.pipeline.count(detail.hook(), 1);
+    }
 }
 
-fn client(terms: &Terms, peer: SocketAddr) -> Arc<Client> {
-    Arc::new(Client {
-        client_id: terms.client_id.clone(),
-        username: terms.username.clone(),
+/// The client as its CONNECT introduces it; one that brings no identifier is given one.
+fn identify(connect: &Connect, peer: SocketAddr) -> Client {
+    Client {
+        client_id: if connect.client_id.is_empty() { fresh_client_id() } else { own::text(&connect.client_id) },
+        username: connect.username.as_ref().map(own::text),
         peer,
-        protocol_version: terms.protocol.level(),
+        protocol_version: connect.protocol.level(),
         certificate_name: None,
         connected_at_ms: now_ms(),
-    })
+    }
 }
 
-async fn authenticate(shared: &Shared, client: &Arc<Client>, credentials: &Credentials) -> Result<(), Fault> {
-    let answer = shared.pipeline.authenticate(client, credentials).await;
-    answer.map_err(|denial| {
-        let code = reason::for_connect(denial.reason_code, client.protocol_version >= 5);
-        let word = if code == reason::BAD_USER_NAME_OR_PASSWORD { "bad-user-name-or-password" } else { "not-authorized" };
-        Fault::new(code, word, denial.reason)
-    })
+/// What a client asks for.
+fn connection(connect: &Connect) -> Connection {
+    Connection {
+        clean_start: connect.clean_start,
+        keep_alive_s: connect.keep_alive_s,
+        session_expiry_s: connect.session_expiry_s,
+        user_properties: own::headers(&connect.user_properties),
+    }
 }
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
-fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
-    codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
+fn check_size(terms: &Terms, codec: &mut Codec) -> Result<(), Fault> {
+    let connack = Outgoing::ConnAck(Box::new(terms.connack(false)));
+    let written = codec.encode(connack, &mut BytesMut::new());
+    written.map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"))
 }
 
 pub(super) async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
@@ -151,33 +171,39 @@ pub(super) async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mu
 }
 
 /// Finds or makes the session, taking it from an older connection of the same client.
-pub(super) async fn admit(shared: &Shared, terms: Terms, client: Arc<Client>) -> Admitted {
+pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) -> Admitted {
     let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
-    let (old, will, predecessor) = match before {
-        Before::Nothing => (None, None, None),
-        Before::Parked(session, will) => (Some(session), will, None),
+    let mut history = Vec::new();
+    let (old, will) = match before {
+        Before::Nothing => (None, None),
+        Before::Parked(session, will) => (Some(session), will),
         Before::Taken(answer) => match answer.await {
-            Ok(handover) => (Some(handover.session), None, Some(handover.done)),
-            Err(_) => (None, None, None), // it ended without a session
+            Ok(handover) => {
+                history.push(Work::After(handover.done));
+                (handover.session, None)
+            }
+            Err(_) => (None, None), // it ended without a session
         },
     };
     let (session, session_present) = match old {
         Some(mut session) if !terms.clean_start && session.expiry_s() > 0 => {
-            session.attach(&client, &terms);
+            session.attach(client, terms);
             (session, true)
         }
         old => {
             if let Some(will) = will {
                 sessions::publish_will(shared, will).await; // its session ends here
             }
-            if let Some(old) = old {
-                sessions::end(shared, old).await;
+            if let Some(mut old) = old {
+                let former = old.mailbox().client();
+                let last = sessions::dissolve(shared, &mut old, Ending::Discarded);
+                history.extend(last.into_iter().map(|detail| Work::Past(Arc::clone(&former), detail)));
             }
             shared.metrics.sessions.inc();
-            (Box::new(Session::new(shared.sessions.number(), &client, &terms, &shared.limits())), false)
+            (Box::new(Session::new(shared.sessions.number(), client, terms, &shared.limits())), false)
         }
     };
-    Admitted { terms, client, session, session_present, tenancy, predecessor }
+    Admitted { session, session_present, tenancy, history }
 }
 
 /// An identifier for a client that brought none.

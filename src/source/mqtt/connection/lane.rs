@@ -43,6 +43,8 @@ pub(super) enum Work {
         receipt: Receipt,
     },
     Observe(Detail),
+    /// The last events of a session that this connection's client threw away: of the client that left it.
+    Past(Arc<Client>, Detail),
     /// Ask about the filters of a SUBSCRIBE.
     Authorize {
         number: u64,
@@ -139,6 +141,7 @@ impl Lane {
                 let _ = predecessor.await; // an error: it is gone, which is as good
             }
             Work::Observe(detail) => promptly(shared.pipeline.observe(client, detail), shared, client, batch).await,
+            Work::Past(former, detail) => promptly(shared.pipeline.observe(&former, detail), shared, client, batch).await,
             Work::Publish { message, number, receipt } => {
                 let (verdict, routed) = promptly(publish(shared, client, *message, receipt, permissions), shared, client, batch).await;
                 batch.extend(routed);

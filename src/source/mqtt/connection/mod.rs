@@ -4,8 +4,8 @@
 //! Each wake-up takes in everything that has arrived, lets the session act, and leaves one buffer to write. The connection is in two
 //! stages: while it is *open* it serves the socket; in *closing* the socket is gone and what was read is brought to its end.
 //!
-//! Invariants: `client.disconnected` is raised once for each client that was let in, as the last event but its will; a session is handed
-//! over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
+//! Invariants: `client.disconnected` is raised once for each client that was let in, and after it only its will and the end of its session;
+//! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
 mod closing;
 mod handshake;
@@ -61,8 +61,8 @@ struct Connection {
     former_mailbox: Option<Arc<Mailbox>>,
     /// Who waits for this connection's last event.
     successor: Option<oneshot::Sender<()>>,
-    /// A session whose successor vanished.
-    orphan: Option<Box<Session>>,
+    /// The last events of a session that ended with this connection, until they may be raised.
+    epilogue: Vec<Detail>,
 }
 
 /// How the open stage ended.
@@ -79,9 +79,9 @@ where
 {
     let mut codec = Codec::new(shared.limits().max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
-    let known = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input, peer).await;
-    let Some((terms, client)) = known else { return };
-    let Admitted { terms, client, session, session_present, mut tenancy, predecessor } = handshake::admit(&shared, terms, client).await;
+    let agreed = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input, peer).await;
+    let Some((client, terms)) = agreed else { return };
+    let Admitted { session, session_present, mut tenancy, history } = handshake::admit(&shared, &client, &terms).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {
         keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),
@@ -99,12 +99,10 @@ where
         mute: false,
         former_mailbox: None,
         successor: None,
-        orphan: None,
+        epilogue: Vec::new(),
     };
     shared.metrics.connections.inc();
-    if let Some(predecessor) = predecessor {
-        lane.add(Work::After(predecessor));
-    }
+    history.into_iter().for_each(|work| lane.add(work));
     connection.welcome(session_present);
     let mut work = pin!(lane.run(&shared, &client));
     let end = connection.open(&mut reader, &mut writer, &mut tenancy, work.as_mut()).await;
@@ -120,13 +118,21 @@ impl Connection {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");
         }
         tracing::debug!(client_id = %self.client.client_id, peer = %self.client.peer, session_present, "client connected");
+        if session_present {
+            self.observe(Hook::SessionResumed, |_| Detail::SessionResumed);
+        } else {
+            self.observe(Hook::SessionCreated, |_| Detail::SessionCreated);
+        }
         self.observe(Hook::ClientConnected, |connection| Detail::ClientConnected(connection.terms.connection()));
+        self.observe(Hook::ClientConnack, |_| Detail::ClientConnack(handshake::answer(None)));
     }
 
-    /// Raises an event if anybody wants it.
+    /// Raises an event if anybody wants it, else counts it.
     fn observe(&self, hook: Hook, detail: impl FnOnce(&Self) -> Detail) {
         if self.shared.pipeline.wants(hook) {
             self.lane.add(Work::Observe(detail(self)));
+        } else {
+            self.shared.pipeline.count(hook, 1);
         }
     }
 }

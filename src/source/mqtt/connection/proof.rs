@@ -1,4 +1,4 @@
-//! Enhanced authentication before a client is in (MQTT 5, section 4.12): AUTH goes back and forth until somebody is sure who it is.
+//! Who is it? Before a client is in, it shows a password, or AUTH goes back and forth until somebody is sure (MQTT 5, section 4.12).
 
 use std::sync::Arc;
 
@@ -7,21 +7,59 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::handshake::read_packet;
 use crate::{
-    event::{Bytes, Client, Denial, Text},
+    event::{Bytes, Client, Credentials, Denial, Text},
     pipeline::{Exchange, Step},
     source::mqtt::{
         Shared,
         codec::Codec,
-        packet::{Auth, Incoming, Outgoing},
+        own,
+        packet::{Auth, Connect, Incoming, Outgoing},
         reason::{self, Fault},
+        session::connect::Terms,
     },
 };
 
-/// Lets the client prove who it is; what CONNACK carries as authentication data.
-///
-/// # Errors
-/// For CONNACK.
-pub(super) async fn prove<R, W>(
+/// What CONNECT brings to prove who the client is.
+pub(super) struct Proof {
+    credentials: Credentials,
+    data: Option<Bytes>,
+}
+
+impl Proof {
+    pub(super) fn of(connect: &Connect) -> Self {
+        let method = connect.authentication_method.as_ref().map(own::text);
+        let credentials = Credentials { method, password: connect.password.as_ref().map(own::bytes) };
+        Proof { credentials, data: connect.authentication_data.as_ref().map(own::bytes) }
+    }
+
+    /// Sees who the client is, by its password or, when it names a method, by an exchange whose last word goes into `terms`.
+    ///
+    /// # Errors
+    /// For CONNACK.
+    pub(super) async fn look<R, W>(
+        self,
+        shared: &Shared,
+        client: &Arc<Client>,
+        terms: &mut Terms,
+        socket: (&mut R, &mut W),
+        packets: (&mut Codec, &mut BytesMut),
+    ) -> Result<(), Fault>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        match &self.credentials.method {
+            Some(method) => terms.proved(exchange(shared, client, (method, self.data), socket, packets).await?),
+            None => {
+                let answer = shared.pipeline.authenticate(client, &self.credentials).await;
+                answer.map_err(|denial| refusal(denial, terms.protocol.is_5()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn exchange<R, W>(
     shared: &Shared,
     client: &Arc<Client>,
     (method, mut data): (&Text, Option<Bytes>),
@@ -35,7 +73,7 @@ where
     let mut exchange = Exchange::new(method.clone(), false);
     let mut output = BytesMut::new();
     loop {
-        let challenge = match shared.pipeline.exchange(client, &mut exchange, data).await.map_err(refusal)? {
+        let challenge = match shared.pipeline.exchange(client, &mut exchange, data).await.map_err(|denial| refusal(denial, true))? {
             Step::Allow(data) => return Ok(data),
             Step::Proceed(challenge) => challenge,
         };
@@ -56,8 +94,8 @@ where
     }
 }
 
-fn refusal(denial: Denial) -> Fault {
-    let code = reason::for_connect(denial.reason_code, true);
+fn refusal(denial: Denial, five: bool) -> Fault {
+    let code = reason::for_connect(denial.reason_code, five);
     let word = match code {
         reason::BAD_USER_NAME_OR_PASSWORD => "bad-user-name-or-password",
         reason::BAD_AUTHENTICATION_METHOD => "bad-authentication-method",

@@ -6,6 +6,7 @@
 //!
 //! Absent: who else is subscribed, what is retained, and the pipeline; the connection connects the session with them.
 
+mod aliases;
 pub(super) mod connect;
 mod deliver;
 mod inbound;
@@ -20,14 +21,14 @@ mod waiting;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{connect::Terms, inbound::Inbound, outbound::Outbound, proof::Proof, waiting::Waiting};
+use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound, proof::Proof, waiting::Waiting};
 pub(super) use self::{
     inbound::Verdict,
     subscribe::{Filters, Granted},
 };
 use super::{
     mailbox::{Mailbox, Parcel},
-    packet::{Ack, Disconnect, Incoming, Outgoing, Protocol},
+    packet::{Ack, Answers, Disconnect, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 use crate::{
@@ -64,6 +65,13 @@ pub(super) struct Wanted {
     pub(super) authorize: bool,
 }
 
+/// Events that happened and were not made, because nobody wants them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unmade {
+    pub(super) delivered: u64,
+    pub(super) acked: u64,
+}
+
 /// What belongs to one connection of the session.
 #[derive(Debug)]
 struct Link {
@@ -74,7 +82,10 @@ struct Link {
     connect_expiry_s: u32,
     method: Option<Text>,
     proof: Proof,
+    /// Those that the client defined, and how many it may.
     aliases: HashMap<u16, Text>,
+    alias_maximum: u16,
+    server_aliases: ServerAliases,
     /// The last topic, in an allocation of its own: devices publish to few.
     last_topic: Text,
 }
@@ -94,6 +105,7 @@ pub(super) struct Session {
     expiry_s: u32,
     /// Whether the mailbox may hold something.
     mail: bool,
+    unmade: Unmade,
     taken: Vec<Parcel>,
     settled: Vec<Settlement>,
 }
@@ -113,9 +125,11 @@ impl Session {
             link: Link::new(client, terms),
             expiry_s: terms.session_expiry_s,
             mail: false,
+            unmade: Unmade::default(),
             taken: Vec::new(),
             settled: Vec::new(),
         };
+        session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
         session
     }
@@ -131,9 +145,11 @@ impl Session {
 
     /// The connection ended.
     pub(super) fn detach(&mut self) {
+        self.mailbox.detach();
         self.inbound.detach();
         self.waiting.clear();
         self.link.aliases.clear();
+        self.link.server_aliases = ServerAliases::default();
     }
 
     /// Its number, which no other session of this process has.
@@ -172,9 +188,17 @@ impl Session {
         self.inbound.waiting() == 0 && self.waiting.is_empty()
     }
 
-    /// Ends the session; the messages that its client never received.
+    /// The events since the last call that happened and were not made.
+    pub(super) fn take_unmade(&mut self) -> Unmade {
+        std::mem::take(&mut self.unmade)
+    }
+
+    /// Ends the session; the messages that its client never received. Those of shared subscriptions may go to another member, but not a
+    /// QoS 2 message that was sent: this client may have it [MQTT-4.8.2-5].
     pub(super) fn end(&mut self) -> Vec<Parcel> {
-        let mut lost: Vec<Parcel> = self.outbound.abandon().collect();
+        let sent = self.outbound.abandon();
+        let mut lost: Vec<Parcel> =
+            sent.map(|parcel| Parcel { share: parcel.share.filter(|_| parcel.qos == QoS::AtLeastOnce), ..parcel }).collect();
         lost.extend(self.mailbox.close());
         lost
     }
@@ -244,6 +268,14 @@ impl Session {
         }
     }
 
+    /// With the reason of the first refusal, for those who want to be told [MQTT-3.1.2-29].
+    fn answers(&self, id: u16, codes: Vec<u8>) -> Answers {
+        let first = codes.iter().enumerate().find(|(_, code)| **code >= reason::FIRST_ERROR);
+        let told = first.filter(|_| self.link.problem_information);
+        let text = told.map(|(index, code)| format!("filter {}: {}", index + 1, reason::words(*code)).into());
+        Answers { id, codes, text }
+    }
+
     fn window(&self, terms: &Terms) -> usize {
         usize::from(terms.receive_maximum.min(self.limits.max_inflight))
     }
@@ -272,6 +304,8 @@ impl Link {
             method: terms.method.clone(),
             proof: Proof::None,
             aliases: HashMap::new(),
+            alias_maximum: terms.topic_alias_maximum,
+            server_aliases: ServerAliases::new(terms.server_alias_maximum),
             last_topic: Text::new(),
         }
     }

@@ -139,6 +139,11 @@ impl Outbound {
         }
     }
 
+    /// Ends a delivery that cannot be sent again.
+    pub(super) fn give_up(&mut self, id: u16) {
+        self.finish(id);
+    }
+
     /// Ends everything; the deliveries that the client never received.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parcel> + use<> {
         self.ids.clear();

@@ -55,10 +55,15 @@ impl Filters {
         maximum: usize,
         out: &mut Vec<Output>,
     ) -> Result<Vec<u8>, Fault> {
+        let asked = |(filter, options): &(Text, SubscribeOptions)| {
+            let valid = topic::check_filter(filter).is_ok();
+            valid.then(|| Granted { options: *options, subscription_id: None }.subscription(&own::text(filter)))
+        };
+        out.push(Output::Observe(Detail::ClientSubscribe(packet.filters.iter().filter_map(asked).collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (index, (filter, options)) in packet.filters.into_iter().enumerate() {
             let denied = denied.get(index).copied().flatten();
-            match denied.map_or_else(|| self.refuse(&filter, five, maximum), |code| Ok(Some(code)))? {
+            match denied.map_or_else(|| self.refuse(&filter, options, five, maximum), |code| Ok(Some(code)))? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -71,13 +76,15 @@ impl Filters {
 
     /// The filters of a SUBSCRIBE that are refused whatever anybody says about them.
     pub(super) fn refusals(&self, packet: &Subscribe, five: bool, maximum: usize) -> Result<Vec<Option<u8>>, Fault> {
-        packet.filters.iter().map(|(filter, _)| self.refuse(filter, five, maximum)).collect()
+        packet.filters.iter().map(|(filter, options)| self.refuse(filter, *options, five, maximum)).collect()
     }
 
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
         let filter = own::text(filter);
         let is_new = self.held.insert(filter.clone(), granted).is_none();
+        let shared = topic::split_share(&filter).is_ok_and(|share| share.is_some());
         let retained = match granted.options.retain_handling {
+            _ if shared => false, // MQTT 5, section 4.8.2: none are sent to a group
             RetainHandling::Always => true,
             RetainHandling::WhenNew => is_new,
             RetainHandling::Never => false,
@@ -88,6 +95,8 @@ impl Filters {
 
     /// Takes an UNSUBSCRIBE; the reason codes of UNSUBACK, one for each filter.
     pub(super) fn unsubscribe(&mut self, packet: Unsubscribe, five: bool, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+        let valid = packet.filters.iter().filter(|filter| topic::check_filter(filter).is_ok()).map(own::text);
+        out.push(Output::Observe(Detail::ClientUnsubscribe(valid.collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for filter in packet.filters {
             check(&filter, five)?;
@@ -103,12 +112,15 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, options: SubscribeOptions, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+        if options.no_local && topic::split_share(filter).is_ok_and(|share| share.is_some()) {
+            return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
+        }
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }
-        if filter == "$share" || filter.starts_with("$share/") {
-            return Ok(Some(reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
+        if topic::split_share(filter).is_err() {
+            return Ok(Some(reason::TOPIC_FILTER_INVALID)); // also in 3.1.1, where the filter as such is valid
         }
         let full = self.held.len() >= maximum && !self.held.contains_key(filter);
         Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))

@@ -26,7 +26,11 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 enum Request {
     /// Asked under this number, about the filters that are not refused anyway.
-    Subscribe { number: u64, packet: Subscribe, refused: Vec<Option<u8>> },
+    Subscribe {
+        number: u64,
+        packet: Subscribe,
+        refused: Vec<Option<u8>>,
+    },
     Unsubscribe(Unsubscribe),
 }
 
@@ -103,7 +107,7 @@ impl Session {
     fn grant(&mut self, packet: Subscribe, denied: &[Option<u8>], out: &mut Vec<Output>) -> Result<(), Fault> {
         let (id, five) = (packet.id, self.link.protocol.is_5());
         let codes = self.filters.subscribe(packet, denied, five, self.limits.max_subscriptions, out)?;
-        out.push(Output::Send(Outgoing::SubAck { id, codes }));
+        out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
         self.mail = true;
         Ok(())
     }
@@ -111,7 +115,7 @@ impl Session {
     fn revoke(&mut self, packet: Unsubscribe, out: &mut Vec<Output>) -> Result<(), Fault> {
         let id = packet.id;
         let codes = self.filters.unsubscribe(packet, self.link.protocol.is_5(), out)?;
-        out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
+        out.push(Output::Send(Outgoing::UnsubAck(self.answers(id, codes))));
         Ok(())
     }
 }

@@ -15,13 +15,30 @@ fn subscribe(filters: &[&str]) -> Incoming {
 fn each_filter_has_its_answer() {
     let mut desk = Desk::with(connect(Protocol::V5), Mqtt { max_subscriptions: 3, ..Mqtt::default() });
     let deep = "a/".repeat(200);
-    let answer = desk.give(subscribe(&["a/+", "a/#/b", "$share/g/a", "a/+", "b", "$SYS/#", "c", &deep]));
-    assert_eq!(answer.last().unwrap(), "SUBACK 9 [01, 8f, 9e, 01, 01, 01, 97, 97]");
+    let answer = desk.give(subscribe(&["a/+", "a/#/b", "$share/g", "a/+", "b", "$SYS/#", "c", &deep]));
+    assert_eq!(answer[0], "client.subscribe a/+");
+    assert_eq!(answer.last().unwrap(), "SUBACK 9 [01, 8f, 8f, 01, 01, 01, 97, 97]");
     let effects: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
     assert_eq!(effects, ["enter a/+ retained=true", "enter a/+ retained=true", "enter b retained=true", "enter $SYS/# retained=true"]);
     assert_eq!(answer.iter().filter(|text| text.starts_with("session.subscribed")).count(), 4);
     let gone = desk.give(Incoming::Unsubscribe(Unsubscribe { id: 4, filters: vec!["a/+".into(), "x".into()] }));
-    assert_eq!(gone, ["session.unsubscribed a/+", "leave a/+", "UNSUBACK 4 [00, 11]"]);
+    assert_eq!(gone, ["client.unsubscribe a/+", "session.unsubscribed a/+", "leave a/+", "UNSUBACK 4 [00, 11]"]);
+}
+
+#[test]
+fn a_packet_is_raised_once_with_its_valid_filters() {
+    let mut desk = Desk::new(Protocol::V5);
+    let mut out = Vec::new();
+    let wanted = Wanted::default();
+    desk.session.handle(subscribe(&["a", "b/#/c", "d/+"]), 0, wanted, &mut out).expect("no fault");
+    let unsubscribe = Incoming::Unsubscribe(Unsubscribe { id: 4, filters: vec!["a".into(), "+b".into(), "never".into()] });
+    desk.session.handle(unsubscribe, 0, wanted, &mut out).expect("no fault");
+    let filters = |output: &Output| match output {
+        Output::Observe(Detail::ClientSubscribe(asked)) => Some(asked.iter().map(|of| of.filter.to_string()).collect::<Vec<_>>()),
+        Output::Observe(Detail::ClientUnsubscribe(asked)) => Some(asked.iter().map(ToString::to_string).collect()),
+        _ => None,
+    };
+    assert_eq!(out.iter().filter_map(filters).collect::<Vec<_>>(), [["a", "d/+"], ["a", "never"]]);
 }
 
 #[test]
@@ -98,4 +115,24 @@ fn questions_are_bounded_and_end_with_their_connection() {
     let number = desk.take_as(subscribe(&["a"]), ASKING).unwrap();
     assert_eq!(number, ["authorize 16 a"]);
     assert_eq!(desk.answer(16, &[Some(0x87)]), ["SUBACK 9 [87]"]);
+}
+
+#[test]
+fn shared_subscriptions() {
+    for (protocol, refused) in [(Protocol::V5, 0x8F_u8), (Protocol::V311, 0x8F)] {
+        let mut desk = Desk::new(protocol);
+        let answer = desk.give(subscribe(&["$share/g/a/#", "$share/h/a/#", "a/#", "$share/g", "$share//a", "$share/g/"]));
+        assert_eq!(answer.last().unwrap(), &format!("SUBACK 9 [01, 01, 01, {refused:02x}, {refused:02x}, {refused:02x}]"));
+        assert!(answer.contains(&"session.subscribed $share/g/a/#".to_owned()), "the whole filter: {answer:?}");
+        let entered: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
+        assert_eq!(entered, ["enter $share/g/a/# retained=false", "enter $share/h/a/# retained=false", "enter a/# retained=true"]);
+        let left = desk.give(Incoming::Unsubscribe(Unsubscribe { id: 1, filters: vec!["$share/g/a/#".into(), "$share/i/a/#".into()] }));
+        assert_eq!(
+            left,
+            ["client.unsubscribe $share/g/a/#", "session.unsubscribed $share/g/a/#", "leave $share/g/a/#", "UNSUBACK 1 [00, 11]"]
+        );
+    }
+    let no_local = SubscribeOptions { no_local: true, ..options(QoS::AtMostOnce) };
+    let packet = Subscribe { id: 1, subscription_id: None, filters: vec![("$share/g/a".into(), no_local)] };
+    assert_eq!(Desk::new(Protocol::V5).take(Incoming::Subscribe(packet)).map_err(|fault| fault.code), Err(reason::PROTOCOL_ERROR));
 }
