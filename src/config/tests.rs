@@ -100,7 +100,6 @@ filter = "a"
             "h.toml:23:11: there is no guest \"h\"",
             "h.toml:24:9: route[0].topic = \"bad topic\" is no Kafka topic name",
             "h.toml:25:7: route[0].key = \"${clientid}\": there is no field `clientid`",
-            "h.toml:27:8: route[1].hook: this version does not raise client.authenticate",
             "h.toml:29:7: route[1].ack does nothing here",
             "h.toml:30:1: route[2]: neither `guests` nor `topic`",
             "h.toml:32:10: route[2].filter does nothing: client.connected has no topic",

@@ -159,7 +159,8 @@ impl Raw {
         self.send(&self.subscribe_bytes(id, filters)).await;
         let suback = self.receive().await;
         assert_eq!((suback.first, &suback.body[..2]), (0x90, &id.to_be_bytes()[..]), "{suback:x?}");
-        suback.body[if self.five { 3 } else { 2 }..].to_vec()
+        let properties = if self.five { 1 + usize::from(suback.body[2]) } else { 0 }; // short enough for one byte of length
+        suback.body[2 + properties..].to_vec()
     }
 
     /// How many packets come before the answer to a ping.

@@ -114,7 +114,7 @@ fn questions_are_bounded_and_end_with_their_connection() {
     assert_eq!(desk.session.filters().texts().count(), 0);
     let number = desk.take_as(subscribe(&["a"]), ASKING).unwrap();
     assert_eq!(number, ["authorize 16 a"]);
-    assert_eq!(desk.answer(16, &[Some(0x87)]), ["SUBACK 9 [87]"]);
+    assert_eq!(desk.answer(16, &[Some(0x87)]), ["client.subscribe a", "SUBACK 9 [87]"]);
 }
 
 #[test]
