@@ -96,10 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        config::Network,
-        event::{QoS, Text},
-    };
+    use crate::event::{QoS, Text};
 
     const PUBLISH: Action = Action::Publish(QoS::AtLeastOnce);
     const SUBSCRIBE: Action = Action::Subscribe(QoS::AtLeastOnce);
@@ -160,8 +157,8 @@ mod tests {
         let rules = [
             Rule { usernames: other(&["root"]), ..rule(Permission::Allow, "#") },
             Rule { client_ids: other(&["d2"]), action: RuleAction::Publish, ..rule(Permission::Allow, "a") },
-            Rule { peers: vec![Network::parse("192.0.2.0/24").unwrap()], ..rule(Permission::Allow, "a") },
-            Rule { peers: vec![Network::parse("10.0.0.0/8").unwrap()], action: RuleAction::Subscribe, ..rule(Permission::Allow, "b") },
+            Rule { peers: vec!["192.0.2.0/24".parse().unwrap()], ..rule(Permission::Allow, "a") },
+            Rule { peers: vec!["10.0.0.0/8".parse().unwrap()], action: RuleAction::Subscribe, ..rule(Permission::Allow, "b") },
             rule(Permission::Deny, "a"),
         ];
         for (id, user, action, topic, expected) in [

@@ -90,7 +90,7 @@ impl Rule {
         let (usernames, client_ids) = (texts("username"), texts("client_id"));
         let mut peers = Vec::new();
         for text in table.texts("peer") {
-            match Network::parse(&text.value) {
+            match text.value.parse() {
                 Ok(network) => peers.push(network),
                 Err(error) => {
                     let help = "an address or a network: \"192.0.2.7\", \"10.0.0.0/8\", \"fd00::/8\"";

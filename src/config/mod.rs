@@ -6,6 +6,7 @@
 
 mod access;
 mod acl;
+mod admin;
 mod guest;
 mod kafka;
 mod key;
@@ -16,6 +17,7 @@ mod problem;
 mod reader;
 mod route;
 mod template;
+mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
@@ -26,15 +28,17 @@ use self::{
 pub use self::{
     access::{Access, Authenticator, Authorizer},
     acl::{Pattern, PatternError, Permission, Rule, RuleAction},
+    admin::Admin,
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
-    listener::Listener,
-    mqtt::{DeniedPublish, Mqtt, SharedStrategy},
+    listener::{DoorProtocol, Listener},
+    mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
     template::{Field, Part, Template, TemplateError},
+    tls::{ClientCertificates, Tls, TlsVersion},
 };
 use crate::hook::Hook;
 
@@ -47,6 +51,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
     pub mqtt: Mqtt,
+    /// `[admin]`; without the table there is no admin interface.
+    pub admin: Option<Admin>,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[access]` and `[[acl]]`
@@ -91,8 +97,9 @@ impl Config {
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
         let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
-        let listeners = table.tables("listener", Listener::read);
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
+        let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
+        let admin = table.table("admin", Admin::read).flatten();
         let kafka = table.table("kafka", Kafka::read).flatten();
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
@@ -103,13 +110,19 @@ impl Config {
         if let Some(place) = table.empty_list("listener") {
             table.refuse_value(&place, "listener is empty: no device could connect", "write [[listener]] with bind = \"0.0.0.0:1883\"");
         }
+        for (index, listener) in listeners.iter().enumerate() {
+            if listeners.iter().take(index).any(|other| other.name == listener.name) {
+                let message = format!("a second listener is named \"{}\", after its protocol or by `name`", listener.name);
+                table.refuse_value(&listener.bind.place, message, "names are unique: write name = \"…\"");
+            }
+        }
         for guest in &mut guests {
             guest.path.value = folder.join(&guest.path.value);
             guest.keys.iter().for_each(|key| key_names.expect(table, key, "key"));
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, access, keys, guests, routes }
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, access, keys, guests, routes }
     }
 
     fn read_access(table: &Table<'_>, routes: &[Route], folder: &Path) -> Access {

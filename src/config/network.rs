@@ -1,65 +1,66 @@
-//! A range of addresses: `10.0.0.0/8`.
+//! A range of addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr, str::FromStr};
 
-/// The addresses that begin with the same bits.
+/// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    address: IpAddr,
-    prefix_bits: u8,
+    first: IpAddr,
+    prefix_bits: u32,
 }
 
-/// Why a text is no network.
+/// Why a text is no range of addresses.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// Neither IPv4 nor IPv6.
     #[error("this is no IP address")]
     Address,
-    /// Not a number, or longer than the address.
-    #[error("the number after `/` is from 0 to {0}")]
-    Prefix(u8),
-    /// `10.0.0.1/8`: which is meant, the one or the many?
-    #[error("the address has bits behind its first {0}")]
-    Behind(u8),
+    /// No number, or more bits than the address has.
+    #[error("the prefix must be a number up to {0}")]
+    Prefix(u32),
+    /// Probably a mistake in one of both.
+    #[error("the address has bits beyond its prefix; this range begins at {0}")]
+    HostBits(IpAddr),
 }
 
 impl Network {
-    /// Reads `address` or `address/bits`.
-    ///
-    /// # Errors
-    /// Which part is wrong.
-    pub fn parse(text: &str) -> Result<Self, NetworkError> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Address)?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match bits {
+    /// Whether an address is in it. An IPv4 address in IPv6's clothes (`::ffff:10.0.0.1`) is IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.first.is_ipv4() && masked(address, self.prefix_bits) == self.first
+    }
+}
+
+fn width(address: IpAddr) -> u32 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn masked(address: IpAddr, prefix_bits: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(32 - prefix_bits).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(128 - prefix_bits).unwrap_or(0)).into()),
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let first: IpAddr = address.parse().map_err(|_| NetworkError::Address)?;
+        let width = width(first);
+        let prefix_bits = match prefix {
             None => width,
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= width).ok_or(NetworkError::Prefix(width))?,
         };
-        let network = Network { address, prefix_bits };
-        if network.number(address).1 & !network.mask() != 0 {
-            return Err(NetworkError::Behind(prefix_bits));
-        }
-        Ok(network)
+        let begins = masked(first, prefix_bits);
+        if begins == first { Ok(Network { first, prefix_bits }) } else { Err(NetworkError::HostBits(begins)) }
     }
+}
 
-    /// Whether an address lies in it; an IPv4 address in IPv6 clothes (`::ffff:10.0.0.1`) counts as what it is.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let ((own_width, own), (width, number)) = (self.number(self.address), self.number(address));
-        own_width == width && own == number & self.mask()
-    }
-
-    /// Width and bits of an address, from the left.
-    fn number(&self, address: IpAddr) -> (u8, u128) {
-        match address {
-            IpAddr::V4(address) => (32, u128::from(address.to_bits()) << 96),
-            IpAddr::V6(address) => (128, address.to_bits()),
-        }
-    }
-
-    fn mask(&self) -> u128 {
-        u128::MAX.checked_shl(128 - u32::from(self.prefix_bits)).unwrap_or(0)
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix_bits)
     }
 }
 
@@ -68,30 +69,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_and_what_lies_in_them() {
-        for (network, address, expected) in [
-            ("10.0.0.0/8", "10.255.0.1", true),
-            ("10.0.0.0/8", "11.0.0.1", false),
-            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
-            ("10.0.0.0/8", "fd00::1", false),
-            ("192.0.2.7", "192.0.2.7", true),
-            ("192.0.2.7", "192.0.2.8", false),
-            ("0.0.0.0/0", "203.0.113.1", true),
-            ("0.0.0.0/0", "::1", false),
-            ("fd00::/8", "fdff::1", true),
-            ("::1/128", "::1", true),
-            ("::/0", "2001:db8::1", true),
+    fn ranges_hold_what_they_say() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("0.0.0.0/0", "203.0.113.9", "2001:db8::1"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "::10.1.2.3"),
+            ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::1"),
+            ("::/0", "fe80::1", "10.0.0.1"),
+            ("::1", "::1", "::2"),
         ] {
-            let parsed = Network::parse(network).unwrap();
-            assert_eq!(parsed.contains(address.parse().unwrap()), expected, "{address} in {network}");
+            let range: Network = network.parse().expect(network);
+            assert!(range.contains(inside.parse().unwrap()), "{inside} is in {range}");
+            assert!(!range.contains(outside.parse().unwrap()), "{outside} is not in {range}");
         }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
         for (text, error) in [
-            ("example.org", NetworkError::Address),
+            ("ten", NetworkError::Address),
             ("10.0.0.0/33", NetworkError::Prefix(32)),
-            ("10.0.0.0/x", NetworkError::Prefix(32)),
-            ("10.0.0.1/8", NetworkError::Behind(8)),
+            ("::/x", NetworkError::Prefix(128)),
+            ("10.1.0.0/8", NetworkError::HostBits([10, 0, 0, 0].into())),
         ] {
-            assert_eq!(Network::parse(text), Err(error), "{text}");
+            assert_eq!(text.parse::<Network>(), Err(error), "{text}");
         }
     }
 }

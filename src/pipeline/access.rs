@@ -101,8 +101,13 @@ impl Pipeline {
         if let Some(known) = permissions.get(plan.number, action, topic, Instant::now()) {
             return known.map_or(Ok(()), Err);
         }
-        let decided = self.decide_authorization(&plan, client, action, topic).await;
-        self.note_decided(&plan, client, Hook::ClientAuthorize, &decided, Some((action, topic.clone()))).await;
+        // Boxed: rare where answers are remembered, and large.
+        let decided = Box::pin(async {
+            let decided = self.decide_authorization(&plan, client, action, topic).await;
+            self.note_decided(&plan, client, Hook::ClientAuthorize, &decided, Some((action, topic.clone()))).await;
+            decided
+        });
+        let decided = decided.await;
         let cache = Duration::from_millis(plan.access.settings().cache_ms);
         if decided.lasting && !cache.is_zero() {
             permissions

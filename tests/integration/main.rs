@@ -3,6 +3,7 @@
 
 mod access;
 mod command_line;
+mod doors;
 mod examples;
 mod floors;
 mod hostile;
@@ -13,3 +14,4 @@ mod real_kafka;
 mod smart_lock;
 mod support;
 mod swap;
+mod truth_table;

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::session::Verdict;
+use super::{inspect::Figures, session::Verdict};
 use crate::{
     config::Mqtt,
     event::{Client, DropReason, Message, QoS, Text},
@@ -57,6 +57,8 @@ pub(super) struct Mailbox {
     client_id: Text,
     max_messages: usize,
     max_bytes: usize,
+    /// What operators may see of the session.
+    pub(super) figures: Figures,
     /// Whether its client is in.
     connected: AtomicBool,
     inner: Mutex<Inner>,
@@ -79,6 +81,7 @@ impl Mailbox {
             client_id: client.client_id.clone(),
             max_messages: limits.max_queued_messages,
             max_bytes: limits.max_queued_bytes,
+            figures: Figures::default(),
             connected: AtomicBool::new(false),
             inner: Mutex::new(Inner { client: Arc::clone(client), parcels: VecDeque::new(), bytes: 0, verdicts: Vec::new(), open: true }),
             wake: Notify::new(),
@@ -144,6 +147,12 @@ impl Mailbox {
         }
         inner.bytes -= weight;
         !inner.parcels.is_empty()
+    }
+
+    /// How many messages wait, and what they weigh in bytes.
+    pub(super) fn backlog(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.parcels.len(), inner.bytes)
     }
 
     /// A verdict that a former connection of the session still brings.

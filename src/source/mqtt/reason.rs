@@ -37,9 +37,9 @@ codes! {
     TOPIC_ALIAS_INVALID = 0x94;
     PACKET_TOO_LARGE = 0x95;
     QUOTA_EXCEEDED = 0x97;
+    ADMINISTRATIVE_ACTION = 0x98;
     PAYLOAD_FORMAT_INVALID = 0x99;
     USE_ANOTHER_SERVER = 0x9C;
-    SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
 }
 
 /// What a refused filter's code means, for a reason string.
@@ -103,14 +103,7 @@ pub(super) fn for_publish(code: u8) -> u8 {
 /// The code that SUBACK may carry (MQTT 5, section 3.9.3).
 pub(super) fn for_subscribe(code: u8) -> u8 {
     match code {
-        UNSPECIFIED
-        | IMPLEMENTATION_SPECIFIC
-        | NOT_AUTHORIZED
-        | TOPIC_FILTER_INVALID
-        | QUOTA_EXCEEDED
-        | SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        | 0xA1
-        | 0xA2 => code,
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | NOT_AUTHORIZED | TOPIC_FILTER_INVALID | QUOTA_EXCEEDED | 0x9E | 0xA1 | 0xA2 => code,
         BAD_USER_NAME_OR_PASSWORD | BANNED => NOT_AUTHORIZED,
         _ => IMPLEMENTATION_SPECIFIC,
     }
@@ -160,7 +153,7 @@ mod tests {
             (PACKET_TOO_LARGE, QUOTA_EXCEEDED),
             (0x8A, NOT_AUTHORIZED),
             (0xFF, IMPLEMENTATION_SPECIFIC),
-            (SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, IMPLEMENTATION_SPECIFIC),
+            (0x9E, IMPLEMENTATION_SPECIFIC),
         ] {
             assert_eq!(for_publish(code), expected, "{code:#x}");
         }

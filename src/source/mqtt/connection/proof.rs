@@ -82,9 +82,13 @@ where
             let text = "AUTH exceeds the client's maximum packet size";
             return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
         }
+        shared.metrics.bytes_sent.inc_by(output.len() as u64);
+        shared.metrics.packets_sent.inc();
         let written = writer.write_all_buf(&mut output).await;
         written.map_err(|error| Fault::new(reason::UNSPECIFIED, "connection-lost", error.to_string()))?;
-        data = match read_packet(reader, codec, input).await? {
+        let answer = read_packet(reader, codec, input, &shared.metrics).await?;
+        shared.metrics.packets_received.inc();
+        data = match answer {
             // [MQTT-4.12.0-3], [MQTT-4.12.0-5]
             Incoming::Auth(auth) if auth.code == reason::CONTINUE_AUTHENTICATION && auth.method.as_ref() == Some(method) => auth.data,
             Incoming::Auth(_) => return Err(Fault::protocol("AUTH with another method or reason code than the exchange has")),

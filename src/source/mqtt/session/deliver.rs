@@ -84,13 +84,14 @@ impl Session {
             return;
         }
         let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
+        let ours = parcel.message.is_the_servers();
         if !self.link.fit(&mut forward) {
-            out.push(self.too_large(parcel.message));
+            out.extend((!ours).then(|| self.too_large(parcel.message)));
             return;
         }
-        self.unmade.delivered += u64::from(!wanted.delivered);
-        let delivered =
-            wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
+        self.unmade.delivered += u64::from(!wanted.delivered && !ours);
+        let delivered = (wanted.delivered && !ours)
+            .then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
         let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };
         out.push(Output::Send(Outgoing::Publish(Forward { id, ..forward })));
         out.extend(delivered.map(Output::Observe));

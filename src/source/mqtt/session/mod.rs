@@ -131,12 +131,17 @@ impl Session {
         };
         session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
+        session.mailbox.figures.attach(terms);
+        session.note_figures();
         session
     }
 
-    /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
-    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
+    /// The client came back on `terms`, perhaps through a door with other limits: what it did not finish goes out again with the next
+    /// [`Session::advance`]. What the mailbox takes stays as it was.
+    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) {
+        self.limits = Arc::clone(limits);
         self.mailbox.attach(client);
+        self.mailbox.figures.attach(terms);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
@@ -148,6 +153,7 @@ impl Session {
         self.mailbox.detach();
         self.inbound.detach();
         self.waiting.clear();
+        self.note_figures();
         self.link.aliases.clear();
         self.link.server_aliases = ServerAliases::default();
     }
@@ -252,7 +258,13 @@ impl Session {
             self.answer(&complete, out)?;
         }
         self.deliver(now_ms, room_bytes, wanted, out);
+        self.note_figures();
         Ok(())
+    }
+
+    fn note_figures(&self) {
+        let (in_flight, unanswered) = (self.outbound.in_flight(), self.inbound.waiting());
+        self.mailbox.figures.note(self.expiry_s, in_flight, unanswered, self.filters.count());
     }
 
     /// Takes what was settled meanwhile.

@@ -7,6 +7,7 @@ use super::{
     connect::{has_nul, too_deep},
 };
 use crate::{
+    config::Mqtt,
     event::{Detail, Subscription, Text},
     source::mqtt::{
         own,
@@ -46,13 +47,18 @@ impl Filters {
         self.held.keys()
     }
 
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter. Those of `denied` come before anything else.
     pub(super) fn subscribe(
         &mut self,
         packet: Subscribe,
         denied: &[Option<u8>],
         five: bool,
-        maximum: usize,
+        limits: &Mqtt,
         out: &mut Vec<Output>,
     ) -> Result<Vec<u8>, Fault> {
         let asked = |(filter, options): &(Text, SubscribeOptions)| {
@@ -63,7 +69,7 @@ impl Filters {
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (index, (filter, options)) in packet.filters.into_iter().enumerate() {
             let denied = denied.get(index).copied().flatten();
-            match denied.map_or_else(|| self.refuse(&filter, options, five, maximum), |code| Ok(Some(code)))? {
+            match denied.map_or_else(|| self.refuse(&filter, options, five, limits), |code| Ok(Some(code)))? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -75,8 +81,8 @@ impl Filters {
     }
 
     /// The filters of a SUBSCRIBE that are refused whatever anybody says about them.
-    pub(super) fn refusals(&self, packet: &Subscribe, five: bool, maximum: usize) -> Result<Vec<Option<u8>>, Fault> {
-        packet.filters.iter().map(|(filter, options)| self.refuse(filter, *options, five, maximum)).collect()
+    pub(super) fn refusals(&self, packet: &Subscribe, five: bool, limits: &Mqtt) -> Result<Vec<Option<u8>>, Fault> {
+        packet.filters.iter().map(|(filter, options)| self.refuse(filter, *options, five, limits)).collect()
     }
 
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
@@ -112,7 +118,7 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, options: SubscribeOptions, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, options: SubscribeOptions, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
         if options.no_local && topic::split_share(filter).is_ok_and(|share| share.is_some()) {
             return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
         }
@@ -122,8 +128,8 @@ impl Filters {
         if topic::split_share(filter).is_err() {
             return Ok(Some(reason::TOPIC_FILTER_INVALID)); // also in 3.1.1, where the filter as such is valid
         }
-        let full = self.held.len() >= maximum && !self.held.contains_key(filter);
-        Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))
+        let full = self.held.len() >= limits.max_subscriptions && !self.held.contains_key(filter);
+        Ok((full || too_deep(filter, limits.max_topic_levels)).then_some(reason::QUOTA_EXCEEDED))
     }
 }
 

@@ -57,7 +57,7 @@ impl Session {
         if !wanted.authorize && self.waiting.is_empty() {
             return self.grant(packet, &[], out);
         }
-        let refused = self.filters.refusals(&packet, self.link.protocol.is_5(), self.limits.max_subscriptions)?;
+        let refused = self.filters.refusals(&packet, self.link.protocol.is_5(), &self.limits)?;
         let asked = packet.filters.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
         let filters = asked.map(|((filter, options), _)| (own::text(filter), options.qos)).collect();
         let number = self.waiting.next_number;
@@ -106,7 +106,7 @@ impl Session {
     /// Grants what is not denied, and answers; `denied` has a code or none for each filter, and may be shorter.
     fn grant(&mut self, packet: Subscribe, denied: &[Option<u8>], out: &mut Vec<Output>) -> Result<(), Fault> {
         let (id, five) = (packet.id, self.link.protocol.is_5());
-        let codes = self.filters.subscribe(packet, denied, five, self.limits.max_subscriptions, out)?;
+        let codes = self.filters.subscribe(packet, denied, five, &self.limits, out)?;
         out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
         self.mail = true;
         Ok(())

@@ -18,8 +18,8 @@ use parking_lot::RwLock;
 use super::{Entries, Entry};
 use crate::{
     config::SharedStrategy,
-    event::{Client, Message},
-    source::mqtt::mailbox::{Parcel, Rejected},
+    event::{Client, Message, Subscription, Text},
+    source::mqtt::mailbox::{Mailbox, Parcel, Rejected},
 };
 
 /// A shared subscription with its members. One that has lost its last member is in no tree any more; what was on its way then goes to
@@ -89,6 +89,11 @@ impl Group {
             }
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// What the session with this mailbox holds here.
+    pub(super) fn held_in(&self, mailbox: &Arc<Mailbox>) -> Option<Subscription> {
+        self.members.read().held_in(mailbox, || Text::from(&*self.filter))
     }
 
     /// A member, for what happened to the group as a whole.
