@@ -12,6 +12,7 @@ mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod proof;
 mod tally;
 
 use std::{pin::pin, sync::Arc, time::Instant};

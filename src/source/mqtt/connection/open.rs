@@ -17,7 +17,10 @@ use tokio::{
     time::{Duration, sleep_until},
 };
 
-use super::{Connection, End, lane::Work};
+use super::{
+    Connection, End,
+    lane::{Answer, Work},
+};
 use crate::{
     event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
@@ -169,14 +172,19 @@ impl Connection {
     /// Takes in what there is: verdicts, settlements, packets, deliveries.
     fn step(&mut self, draining: bool) -> Result<Option<End>, Fault> {
         let now_ms = now_ms();
-        let wanted =
-            Wanted { delivered: self.shared.pipeline.wants(Hook::MessageDelivered), acked: self.shared.pipeline.wants(Hook::MessageAcked) };
+        let pipeline = &self.shared.pipeline;
+        let wanted = Wanted {
+            delivered: pipeline.wants(Hook::MessageDelivered),
+            acked: pipeline.wants(Hook::MessageAcked),
+            authorize: pipeline.authorizes(),
+        };
         let verdicts = self.lane.verdicts();
         if let Some(session) = &mut self.session {
             for (number, verdict) in verdicts {
                 session.decided(number, verdict);
             }
         }
+        self.bring_answers(now_ms)?;
         while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
             let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
@@ -207,6 +215,23 @@ impl Connection {
         }
     }
 
+    /// Takes in what was answered about the filters of subscriptions, and about a client that proves itself again.
+    fn bring_answers(&mut self, now_ms: u64) -> Result<(), Fault> {
+        if !self.session.as_ref().is_some_and(|session| session.is_waiting()) {
+            return Ok(());
+        }
+        for answer in self.lane.answers() {
+            let Some(session) = &mut self.session else { return Ok(()) };
+            let taken = match answer {
+                Answer::Filters(number, answers) => session.authorized(number, answers, &mut self.outputs),
+                Answer::Proof(answer) => session.proved(answer, &mut self.outputs),
+            };
+            self.apply(now_ms)?;
+            taken?;
+        }
+        Ok(())
+    }
+
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         self.count_unmade();
@@ -220,6 +245,8 @@ impl Connection {
                     self.tally.payload_in += message.payload.len() as u64;
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
+                Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
+                Output::Prove { begin, data } => self.lane.add(Work::Prove { begin, data }),
                 // The pipeline counts every drop, wanted or not.
                 Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
