@@ -17,6 +17,7 @@ mod aftermath;
 mod codec;
 mod connection;
 mod dispatch;
+mod figures;
 mod forward;
 mod inspect;
 mod listener;

@@ -92,19 +92,21 @@ impl Session {
             Finished::Settled(Verdict::Denied(denial)) if five => (reason::for_publish(denial.reason_code), Some(&denial.reason)),
             Finished::Settled(Verdict::Denied(denial)) => match self.limits.denied_publish {
                 DeniedPublish::Acknowledge => (reason::SUCCESS, None),
-                DeniedPublish::Disconnect => return Err(Fault::new(denial.reason_code, "publish-denied", denial.reason.clone())),
+                DeniedPublish::Disconnect => {
+                    let fault = Fault::new(denial.reason_code, "publish-denied", denial.reason.clone());
+                    return Err(self.unanswered(complete, fault));
+                }
             },
             Finished::Failed(Outcome::Refused(refusal)) => {
                 let (code, text) = reason::for_refusal(refusal);
                 if !five {
-                    return Err(Fault::new(code, "publish-refused", text.clone()));
+                    return Err(self.unanswered(complete, Fault::new(code, "publish-refused", text.clone())));
                 }
                 (code, Some(text))
             }
             Finished::Failed(outcome) => {
                 let text = if let Outcome::Unknown(text) = outcome { text.clone() } else { Text::new() };
-                self.inbound.answered(complete, false);
-                return Err(Fault::new(reason::IMPLEMENTATION_SPECIFIC, "outcome-unknown", text));
+                return Err(self.unanswered(complete, Fault::new(reason::IMPLEMENTATION_SPECIFIC, "outcome-unknown", text)));
             }
         };
         let positive = code < reason::FIRST_ERROR;
@@ -114,6 +116,12 @@ impl Session {
         let ack = Ack { id: complete.id, code, text };
         out.push(Output::Send(if complete.qos == QoS::AtLeastOnce { Outgoing::PubAck(ack) } else { Outgoing::PubRec(ack) }));
         Ok(())
+    }
+
+    /// The connection ends in the place of an answer. The client may send the publish again: its identifier is free for that.
+    fn unanswered(&mut self, complete: &Complete, fault: Fault) -> Fault {
+        self.inbound.answered(complete, false);
+        fault
     }
 }
 
