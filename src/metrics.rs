@@ -39,6 +39,8 @@ pub struct GuestLabel {
     pub name: String,
 }
 
+/// Gauges per name.
+pub type GaugePerName = Family<Label, Gauge>;
 /// Counters per name.
 pub type PerName = Family<Label, Counter>;
 /// Counters per name and reason.
@@ -74,6 +76,11 @@ metrics! {
     connections: Gauge = "connections", "Connections that are in";
     connections_accepted: Counter = "connections_accepted", "Sockets accepted";
     connections_refused: PerName = "connections_refused", "Connections refused before or at CONNECT, per reason";
+    listener_connections: GaugePerName = "listener_connections", "Sockets that are open or whose messages are not finished, per listener";
+    listener_certificate_ends: GaugePerName = "listener_certificate_ends_seconds", "When the certificate expires, Unix time, per listener";
+    listener_certificate_reloads: PerName = "listener_certificate_reloads", "Changed certificates taken into service, per listener";
+    listener_certificate_reloads_refused: PerName = "listener_certificate_reloads_refused", "Changed certificates that could not be used, per listener";
+    reads_paused: PerName = "reads_paused", "Times that reading paused because a client exceeded its rate, per listener";
     sessions: Gauge = "sessions", "Sessions, connected or waiting for their client";
     subscriptions: Gauge = "subscriptions", "Subscriptions of all sessions";
     retained_messages: Gauge = "retained_messages", "Retained messages";

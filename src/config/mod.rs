@@ -9,10 +9,12 @@ mod kafka;
 mod key;
 mod listener;
 mod mqtt;
+mod network;
 mod problem;
 mod reader;
 mod route;
 mod template;
+mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
@@ -21,11 +23,13 @@ pub use self::{
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
-    listener::Listener,
-    mqtt::{DeniedPublish, Mqtt, SharedStrategy},
+    listener::{DoorProtocol, Listener},
+    mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
+    network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
     template::{Field, Part, Template, TemplateError},
+    tls::{ClientCertificates, Tls, TlsVersion},
 };
 
 /// A checked configuration.
@@ -79,8 +83,8 @@ impl Config {
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
         let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
-        let listeners = table.tables("listener", Listener::read);
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
+        let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let kafka = table.table("kafka", Kafka::read).flatten();
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
@@ -89,6 +93,12 @@ impl Config {
         table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
         if let Some(place) = table.empty_list("listener") {
             table.refuse_value(&place, "listener is empty: no device could connect", "write [[listener]] with bind = \"0.0.0.0:1883\"");
+        }
+        for (index, listener) in listeners.iter().enumerate() {
+            if listeners.iter().take(index).any(|other| other.name == listener.name) {
+                let message = format!("a second listener is named \"{}\", after its protocol or by `name`", listener.name);
+                table.refuse_value(&listener.bind.place, message, "names are unique: write name = \"…\"");
+            }
         }
         for guest in &mut guests {
             guest.path.value = folder.join(&guest.path.value);

@@ -315,7 +315,7 @@ impl Node {
     }
 
     /// Removes with `take` and clears the way that leads nowhere else; whether it was there. Filters are at most
-    /// [`super::session::connect::MAX_TOPIC_LEVELS`] deep, and so is the recursion.
+    /// [`crate::config::MOST_TOPIC_LEVELS`] deep, and so is the recursion.
     fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, take: &impl Fn(&mut Held) -> bool) -> bool {
         match levels.next() {
             None => take(&mut self.here),

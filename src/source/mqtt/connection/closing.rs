@@ -72,7 +72,7 @@ impl Connection {
     }
 
     /// Raises the last events, finishes the lane, and parks, ends or hands over the session.
-    pub(super) async fn close<L: Future<Output = Infallible>>(mut self, end: End, mut tenancy: Tenancy, mut work: Pin<&mut L>) {
+    pub(super) async fn close<L: Future<Output = Infallible>>(&mut self, end: End, mut tenancy: Tenancy, mut work: Pin<&mut L>) {
         let End { closing, with_will } = end;
         tracing::debug!(client_id = %self.client.client_id, reason = %closing.reason, "client disconnected");
         self.observe(Hook::ClientDisconnected, |_| Detail::ClientDisconnected(closing.clone()));

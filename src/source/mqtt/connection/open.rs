@@ -1,9 +1,18 @@
 //! The open stage: socket, session, lane and timers side by side.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Instant,
+};
 
+use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
     time::{Duration, sleep_until},
 };
@@ -15,7 +24,7 @@ use crate::{
     source::mqtt::{
         Phase,
         mailbox::Parcel,
-        packet::Outgoing,
+        packet::{Incoming, Outgoing},
         reason::{self, Fault},
         session::{Granted, Output, Unmade, Wanted},
         sessions::{Eviction, Tenancy},
@@ -28,7 +37,7 @@ const MAX_BACKLOG: usize = 256;
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
 const ANSWERS_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
-/// The least room for reading, bytes: what an idle connection costs.
+/// The least room for reading, bytes.
 pub(super) const READ_BYTES: usize = 2 * 1024;
 /// The most, for connections that bring more than there was room for.
 const MAX_READ_BYTES: usize = 32 * 1024;
@@ -38,7 +47,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What woke the connection.
 enum Wake {
     Read(std::io::Result<usize>),
-    Wrote(std::io::Result<usize>),
+    Wrote(std::io::Result<()>),
     Lane,
     Settled,
     Mail,
@@ -91,19 +100,21 @@ impl Connection {
             if draining && self.is_drained(&phase) {
                 return self.fail(self.shared.shutting_down());
             }
-            let may_read = !draining && !self.is_behind() && self.can_answer();
-            self.keep_alive.pause(draining || self.is_behind(), Instant::now());
+            let paused = draining || self.is_behind() || self.too_fast.is_some();
+            let may_read = !paused && self.can_answer();
+            self.keep_alive.pause(paused, Instant::now());
+            if let Some(until) = self.too_fast {
+                timer.as_mut().reset(until.into());
+            }
             if self.mute {
                 self.output.clear();
-            }
-            if may_read {
-                self.input.reserve(self.read_bytes);
+                self.unflushed = false;
             }
             let wake = tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => Wake::Wrote(written),
+                written = write(writer, &mut self.output, &mut self.unflushed), if self.unflushed || !self.output.is_empty() => Wake::Wrote(written),
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
-                read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
+                read = read(reader, &mut self.input, self.read_bytes), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
                 () = mailbox.wait() => Wake::Mail,
                 eviction = &mut tenancy.eviction => Wake::Evicted(eviction.ok()),
@@ -115,6 +126,9 @@ impl Connection {
                 Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
                     self.keep_alive.heard(Instant::now());
+                    if let Some(rates) = &mut self.rates {
+                        rates.bytes(bytes, Instant::now());
+                    }
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
                     }
@@ -130,7 +144,7 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(())) | Wake::Lane | Wake::Settled | Wake::Phase => {}
             }
         }
     }
@@ -146,8 +160,11 @@ impl Connection {
                 session.decided(number, verdict);
             }
         }
-        while !draining && !self.is_behind() && self.can_answer() {
+        while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            if let (Some(rates), Incoming::Publish(_)) = (&mut self.rates, &packet) {
+                rates.message(Instant::now());
+            }
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
                 return Ok(Some(end));
@@ -244,7 +261,19 @@ impl Connection {
 
     /// Answers still fit into what waits to be written.
     fn can_answer(&self) -> bool {
-        self.output.len() < ANSWERS_BYTES + self.max_packet_bytes
+        self.output.len() < ANSWERS_BYTES + self.arrival.limits.max_packet_bytes as usize
+    }
+
+    /// The client exceeds its rate; each time that it begins to is counted.
+    fn is_too_fast(&mut self) -> bool {
+        let Some(rates) = &self.rates else { return false };
+        let until = rates.ready_at(Instant::now());
+        if until.is_some() && self.too_fast.is_none() {
+            self.arrival.door.reads_paused.inc();
+            tracing::debug!(client_id = %self.client.client_id, "reading pauses: the client exceeds its rate");
+        }
+        self.too_fast = until;
+        until.is_some()
     }
 
     /// The pipeline is behind: reading pauses.
@@ -267,6 +296,35 @@ impl Connection {
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
+}
+
+/// Reads up to `room` bytes. Little room is taken from the stack, so that an idle connection holds no buffer; cancel-safe like its parts.
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    if room > READ_BYTES {
+        input.reserve(room);
+        return reader.read_buf(input).await;
+    }
+    poll_fn(|context| {
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
+        let mut filled = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
+        input.extend_from_slice(filled.filled());
+        Poll::Ready(Ok(filled.filled().len()))
+    })
+    .await
+}
+
+/// Writes as much as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, unflushed: &mut bool) -> std::io::Result<()> {
+    if !output.is_empty() {
+        writer.write_buf(output).await?;
+        *unflushed = true;
+    }
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    }
+    Ok(())
 }
 
 const LOST: &str = "connection-lost";

@@ -123,8 +123,10 @@ impl Session {
         session
     }
 
-    /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
-    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
+    /// The client came back on `terms`, perhaps through a door with other limits: what it did not finish goes out again with the next
+    /// [`Session::advance`]. What the mailbox takes stays as it was.
+    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) {
+        self.limits = Arc::clone(limits);
         self.mailbox.attach(client);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
@@ -210,7 +212,7 @@ impl Session {
             Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
             Incoming::Subscribe(packet) => {
                 let id = packet.id;
-                let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
+                let codes = self.filters.subscribe(packet, five, &self.limits, out)?;
                 out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
                 self.mail = true;
             }
