@@ -3,7 +3,7 @@
 use super::{
     auth, closing, delivery, flow, format,
     row::{Check, Row, wire},
-    session, topics,
+    session, topics, websocket,
 };
 
 #[rustfmt::skip]
@@ -69,8 +69,8 @@ pub(super) const ROWS: &[Row] = &[
     ("MQTT-4.13.1-1", "a malformed packet or protocol error ends the connection", wire!(closing::faults_end_the_connection)),
     ("MQTT-4.13.2-1", "a code of 0x80 or more ends it, whether it was said or not", wire!(closing::errors_end_it_said_or_not)),
 
-    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", Check::Reason("no WebSocket yet")),
-    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", wire!(websocket::binary_frames)),
+    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", wire!(websocket::frames_are_no_boundaries)),
     ("MQTT-6.0.0-3", "clients offer the subprotocol mqtt", Check::Client("")),
-    ("MQTT-6.0.0-4", "the server chooses it", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-4", "the server chooses it", wire!(websocket::subprotocol)),
 ];
