@@ -8,6 +8,7 @@
 //! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
 mod ahead;
+mod answers;
 mod closing;
 mod handshake;
 mod lane;
