@@ -18,8 +18,9 @@ pub(super) async fn publish(
 ) -> (Verdict, Option<Routed>) {
     if shared.pipeline.authorizes() {
         let action = Action::Publish(message.qos);
-        if let Err(refused) = shared.pipeline.authorize(client, action, &message.topic, permissions).await {
-            shared.pipeline.refuse(client, message, &refused, receipt).await;
+        // Boxed: a connection's task is small where nobody is asked.
+        if let Err(refused) = Box::pin(shared.pipeline.authorize(client, action, &message.topic, permissions)).await {
+            Box::pin(shared.pipeline.refuse(client, message, &refused, receipt)).await;
             return (Verdict::Denied(refused.denial), None);
         }
     }

@@ -77,8 +77,7 @@ where
         let mut terms = agreed?;
         check_size(&terms, codec)?;
         let deadline = Instant::now() + Duration::from_millis(arrival.limits.connect_timeout_ms);
-        let look = proof.look(shared, &client, &mut terms, (reader, writer), (codec, input));
-        Box::pin(within(shared, deadline, look)).await?; // boxed: over long before the connection is
+        within(shared, deadline, proof.look(shared, &client, &mut terms, (reader, writer), (codec, input))).await?;
         check_size(&terms, codec)?;
         Ok((client, terms))
     };

@@ -8,6 +8,7 @@
 //! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
 mod ahead;
+mod answers;
 mod closing;
 mod handshake;
 mod lane;
@@ -94,8 +95,9 @@ where
 {
     let mut codec = Codec::new(arrival.limits.max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
-    let agreed = handshake::shake_hands(&shared, &arrival, &mut reader, &mut writer, &mut codec, &mut input).await;
-    let Some((client, terms)) = agreed else { return };
+    // Boxed: over long before the connection is, and large.
+    let handshake = Box::pin(handshake::shake_hands(&shared, &arrival, &mut reader, &mut writer, &mut codec, &mut input));
+    let Some((client, terms)) = handshake.await else { return };
     let Admitted { session, session_present, mut tenancy, history } = handshake::admit(&shared, &arrival, &client, &terms).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {

@@ -17,10 +17,7 @@ use tokio::{
     time::{Duration, sleep_until},
 };
 
-use super::{
-    Connection, End,
-    lane::{Answer, Work},
-};
+use super::{Connection, End, lane::Work};
 use crate::{
     event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
@@ -29,7 +26,7 @@ use crate::{
         mailbox::Parcel,
         packet::{Incoming, Outgoing},
         reason::{self, Fault},
-        session::{Granted, Output, Unmade, Wanted},
+        session::{Granted, Output, Wanted},
         sessions::{Eviction, Tenancy},
     },
 };
@@ -215,25 +212,8 @@ impl Connection {
         }
     }
 
-    /// Takes in what was answered about the filters of subscriptions, and about a client that proves itself again.
-    fn bring_answers(&mut self, now_ms: u64) -> Result<(), Fault> {
-        if !self.session.as_ref().is_some_and(|session| session.is_waiting()) {
-            return Ok(());
-        }
-        for answer in self.lane.answers() {
-            let Some(session) = &mut self.session else { return Ok(()) };
-            let taken = match answer {
-                Answer::Filters(number, answers) => session.authorized(number, answers, &mut self.outputs),
-                Answer::Proof(answer) => session.proved(answer, &mut self.outputs),
-            };
-            self.apply(now_ms)?;
-            taken?;
-        }
-        Ok(())
-    }
-
     /// Does what the session wants done.
-    fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+    pub(super) fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut end = None;
@@ -280,16 +260,6 @@ impl Connection {
         for _ in 0..self.ahead.pings(&self.input) {
             if self.send(Outgoing::PingResp).is_err() {
                 tracing::debug!(client_id = %self.client.client_id, "PINGRESP does not fit into what the client takes");
-            }
-        }
-    }
-
-    /// Counts what happened and was not made into events, because nobody wants it.
-    fn count_unmade(&mut self) {
-        let Some(Unmade { delivered, acked }) = self.session.as_mut().map(|session| session.take_unmade()) else { return };
-        for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
-            if firings > 0 {
-                self.shared.pipeline.count(hook, firings);
             }
         }
     }
