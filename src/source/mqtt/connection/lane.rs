@@ -115,18 +115,22 @@ impl Lane {
     /// Does the work, for ever; [`Lane::poll`] polls it.
     pub(super) async fn run(&self, shared: &Shared, client: &Arc<Client>) -> Infallible {
         let mut desk = Desk::default();
+        loop {
+            poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await;
+            // Boxed while there is work: most connections are idle, and a guest's call needs kilobytes.
+            Box::pin(self.work_off(shared, client, &mut desk)).await;
+        }
+    }
+
+    /// Does what there is.
+    async fn work_off(&self, shared: &Shared, client: &Arc<Client>, desk: &mut Desk) {
         let mut done = 0;
         loop {
             let next = self.queue.lock().pop_front();
-            match next {
-                Some(work) => {
-                    self.work(work, shared, client, &mut desk).await;
-                    done += 1;
-                }
-                None if done == 0 => poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await,
-                None => {}
-            }
-            if done >= MAX_BATCH || (done > 0 && next_is_none(&self.queue)) {
+            let Some(work) = next else { return };
+            self.work(work, shared, client, desk).await;
+            done += 1;
+            if done >= MAX_BATCH || self.queue.lock().is_empty() {
                 flush(shared, client, &mut desk.batch).await;
                 self.backlog.fetch_sub(std::mem::take(&mut done), Ordering::Relaxed);
                 self.progressed.store(true, Ordering::Relaxed);
@@ -152,7 +156,7 @@ impl Lane {
                 }
             }
             Work::Authorize { number, filters } => {
-                let answers = promptly(Box::pin(refusals(shared, client, &filters, permissions)).as_mut(), shared, client, batch).await;
+                let answers = promptly(pin!(refusals(shared, client, &filters, permissions)), shared, client, batch).await;
                 self.answer(Answer::Filters(number, answers));
             }
             Work::Prove { begin, data } => {
@@ -160,7 +164,7 @@ impl Lane {
                     *exchange = Some(Exchange::new(method, true));
                 }
                 if let Some(exchange) = exchange {
-                    let answer = promptly(Box::pin(shared.pipeline.exchange(client, exchange, data)).as_mut(), shared, client, batch).await;
+                    let answer = promptly(pin!(shared.pipeline.exchange(client, exchange, data)), shared, client, batch).await;
                     self.answer(Answer::Proof(answer));
                 }
             }
@@ -181,10 +185,6 @@ async fn refusals(shared: &Shared, client: &Arc<Client>, filters: &[(Text, QoS)]
         answers.push(answer.err().map(|refused| reason::for_subscribe(refused.denial.reason_code)));
     }
     answers
-}
-
-fn next_is_none(queue: &Mutex<VecDeque<Work>>) -> bool {
-    queue.lock().is_empty()
 }
 
 /// Awaits something that mostly is ready at once; before a longer wait the messages so far are sent on. Pinned by the caller: handed over
