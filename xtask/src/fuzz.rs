@@ -112,7 +112,11 @@ fn fuzz(target: String, binaries: &Path, time: Duration) -> Result<Run> {
     let mut file = fs::File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
     let mut command = Command::new(binaries.join(&target));
     command.arg(&corpus).arg(&seeds).arg(format!("-artifact_prefix={}/", artifacts.display()));
-    command.args([format!("-max_total_time={}", time.as_secs().max(1)), format!("-timeout={TIMEOUT_S}"), "-print_final_stats=1".to_owned()]);
+    command.args([
+        format!("-max_total_time={}", time.as_secs().max(1)),
+        format!("-timeout={TIMEOUT_S}"),
+        "-print_final_stats=1".to_owned(),
+    ]);
     eprintln!("xtask: {target} for {} s", time.as_secs());
     let start = Instant::now();
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().with_context(|| format!("{target} does not start"))?;
@@ -196,7 +200,9 @@ mod tests {
     #[test]
     fn a_status_is_read() {
         let mut run = Run { target: "x".into(), time: Duration::ZERO, status: String::new(), runs: 0, found: false };
-        for line in ["INFO: Seed: 1", "#2048\tNEW    cov: 61 ft: 70 corp: 9/22b lim: 8 exec/s: 0", "stat::number_of_executed_units: 12", "#x"] {
+        for line in
+            ["INFO: Seed: 1", "#2048\tNEW    cov: 61 ft: 70 corp: 9/22b lim: 8 exec/s: 0", "stat::number_of_executed_units: 12", "#x"]
+        {
             run.note(line);
         }
         assert_eq!((run.runs, run.word("cov:"), run.word("ft:"), run.word("corp:"), run.word("y:")), (12, "61", "70", "9/22b", "-"));
@@ -207,7 +213,10 @@ mod tests {
         let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();
         for target in targets().unwrap() {
             assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target} in fuzz/Cargo.toml");
-            assert!(fs::read_dir(folder().join("seeds").join(&target)).is_ok_and(|mut seeds| seeds.next().is_some()), "{target} has no seeds");
+            assert!(
+                fs::read_dir(folder().join("seeds").join(&target)).is_ok_and(|mut seeds| seeds.next().is_some()),
+                "{target} has no seeds"
+            );
         }
     }
 }
