@@ -231,6 +231,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let place = &new.kafka.place.place;
     let tables = [
         ("[node]", old.node != new.node),
+        ("[node] data_dir or [store]", old.store != new.store),
         ("[[listener]]", old.listeners != new.listeners),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[kafka]", old.kafka != new.kafka),

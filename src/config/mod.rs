@@ -12,6 +12,7 @@ mod mqtt;
 mod problem;
 mod reader;
 mod route;
+mod store;
 mod template;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
@@ -25,6 +26,7 @@ pub use self::{
     mqtt::{DeniedPublish, Mqtt},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
+    store::{Store, SyncPolicy},
     template::{Field, Part, Template, TemplateError},
 };
 
@@ -33,6 +35,8 @@ pub use self::{
 pub struct Config {
     /// `[node]`: this process's name in records and logs.
     pub node: String,
+    /// `[node] data_dir` and `[store]`; without it everything lives in memory only.
+    pub store: Option<Store>,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
@@ -78,7 +82,8 @@ impl Config {
 
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
-        let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
+        let (node, data_dir) = table.table("node", |node| (node.text("name"), node.text("data_dir"))).unwrap_or_default();
+        let store = Store::read(table, data_dir.map(|data_dir| folder.join(data_dir.value)));
         let listeners = table.tables("listener", Listener::read);
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let kafka = table.table("kafka", Kafka::read).flatten();
@@ -96,7 +101,8 @@ impl Config {
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, keys, guests, routes }
+        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
+        Config { node, store, listeners, mqtt, kafka, keys, guests, routes }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
-    (2, &["guest", "kafka"]),
+    (2, &["guest", "kafka", "store"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
     (5, &["source"]),
@@ -24,6 +24,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rdkafka", &["kafka"]),
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
+    ("fjall", &["store"]),
     ("notify", &["registry"]),
     ("toml", &["config"]),
     ("ring", &["guest", "cli"]),

@@ -4,7 +4,7 @@
 //! it has read and says when it is done, so that the order of one client's events holds over connections. A tenancy has a number: a
 //! connection that comes to its end late cannot touch its successor's session.
 //!
-//! Sessions live in memory. They end when their expiry interval has passed, and with the process. Each ends once, in [`dissolve`], which
+//! Sessions end when their expiry interval has passed, and with the process unless they are durable. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
 use std::{
@@ -24,9 +24,12 @@ use super::{
     Shared,
     mailbox::Parcel,
     reason,
-    session::{Session, connect::LastWill},
+    session::{Session, Trace, connect::LastWill},
 };
-use crate::event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms};
+use crate::{
+    event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms},
+    store::Change,
+};
 
 const SHARDS: usize = 16;
 
@@ -112,6 +115,25 @@ impl Sessions {
             agenda_changed: Arc::default(),
             next_number: AtomicU64::new(1),
         }
+    }
+
+    /// Numbers below `first` are in use by restored sessions.
+    pub(super) fn number_from(&self, first: u64) {
+        self.next_number.fetch_max(first, Ordering::Relaxed);
+    }
+
+    /// Puts back a restored session: it waits for its client, until `ends`; its will until `will_due`.
+    pub(super) fn put_back(&self, session: Box<Session>, will: Option<Will>, ends: Option<Instant>, will_due: Option<Instant>) {
+        let (client_id, number) = (session.mailbox().client_id().clone(), self.number());
+        let look = will_due.into_iter().chain(ends).min();
+        let state = State::Parked(Box::new(Parked { session, will, ends, look }));
+        let mut shard = self.shard(&client_id).lock();
+        shard.insert(client_id.clone(), Slot { number, state });
+        if let Some(look) = look {
+            self.agenda.lock().insert((look, number), client_id);
+        }
+        drop(shard);
+        self.agenda_changed.notify_one();
     }
 
     /// A number that no session or tenancy had before.
@@ -200,7 +222,7 @@ impl Sessions {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
             let State::Parked(parked) = &mut slot.state else { continue };
-            due.extend(parked.will.take().map(Due::Will));
+            due.extend(parked.will.take().map(|will| Due::Will(will, void_will(&parked.session))));
             match parked.ends {
                 Some(ends) if ends <= now => {
                     if let Some(Slot { state: State::Parked(parked), .. }) = shard.remove(&client_id) {
@@ -217,11 +239,11 @@ impl Sessions {
         due
     }
 
-    /// Takes the sessions that wait for their client, at the end of the process.
+    /// Takes the sessions that wait for their client and end with the process.
     fn take_parked(&self) -> Vec<Box<Session>> {
         let mut sessions = Vec::new();
         for shard in &self.shards {
-            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(slot.state, State::Parked(_))) {
+            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable())) {
                 if let State::Parked(parked) = slot.state {
                     sessions.push(parked.session);
                 }
@@ -230,12 +252,14 @@ impl Sessions {
         sessions
     }
 
-    /// Takes the wills that still wait, at the end of the process.
+    /// Takes the wills that still wait at the end of the process, of sessions that end with it.
     fn waiting_wills(&self) -> Vec<Will> {
         let mut wills = Vec::new();
         for shard in &self.shards {
             for slot in shard.lock().values_mut() {
-                if let State::Parked(parked) = &mut slot.state {
+                if let State::Parked(parked) = &mut slot.state
+                    && !parked.session.is_durable()
+                {
                     wills.extend(parked.will.take());
                 }
             }
@@ -249,7 +273,7 @@ impl Sessions {
 }
 
 enum Due {
-    Will(Will),
+    Will(Will, Trace),
     End(Box<Session>),
 }
 
@@ -263,7 +287,7 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             let Some(shared) = shared.upgrade() else { return };
             for due in shared.sessions.due(Instant::now()) {
                 match due {
-                    Due::Will(will) => publish_will(&shared, will).await,
+                    Due::Will(will, trace) => publish_will(&shared, will, trace).await,
                     Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
                 }
             }
@@ -277,15 +301,20 @@ pub(super) async fn expire(shared: Weak<Shared>) {
 /// Publishes what still waits for its delay.
 pub(super) async fn publish_waiting_wills(shared: &Shared) {
     for will in shared.sessions.waiting_wills() {
-        publish_will(shared, will).await;
+        publish_will(shared, will, Trace::None).await;
     }
 }
 
+/// What is left of a session's will in the store once it is published.
+pub(super) fn void_will(session: &Session) -> Trace {
+    if session.is_durable() { Trace::With(Change::Will(session.number(), None)) } else { Trace::None }
+}
+
 /// Publishes a will that is due.
-pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
+pub(super) async fn publish_will(shared: &Shared, (client, will): Will, trace: Trace) {
     let mut message = will.message;
     message.received_at_ms = now_ms();
-    shared.aftermath.publish(client, message).await;
+    shared.aftermath.publish(client, message, trace).await;
 }
 
 /// Why a session ends.
@@ -309,6 +338,10 @@ impl Ending {
 #[must_use]
 pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
     shared.metrics.sessions.dec();
+    if let Some(store) = shared.store.as_ref().filter(|_| session.is_durable()) {
+        session.mailbox().forget_store();
+        store.add(Change::Ended(session.number()));
+    }
     for filter in session.filters().texts() {
         shared.subscriptions.remove(filter, session.number());
         shared.metrics.subscriptions.dec();
@@ -330,7 +363,7 @@ pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Endi
     }
 }
 
-/// Ends the sessions that do not outlive the process, when it ends in order. None does: they are kept in memory only.
+/// Ends the sessions that do not outlive the process, when it ends in order.
 pub(super) async fn end_with_process(shared: &Shared) {
     for session in shared.sessions.take_parked() {
         end(shared, session, Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;

@@ -43,6 +43,11 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
+    /// Whether this session's delivery of the message is stored.
+    pub(super) fn stores(&self, message: &Message) -> bool {
+        self.mailbox.stores(self.qos.min(message.qos))
+    }
+
     /// The message as this session gets it.
     pub(super) fn parcel(&self, message: &Arc<Message>) -> Parcel {
         Parcel {

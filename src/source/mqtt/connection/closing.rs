@@ -12,7 +12,7 @@ use crate::{
         Phase,
         mailbox::Mailbox,
         reason::{self, Fault},
-        session::Session,
+        session::{Session, Trace},
         sessions::{self, Ending, Eviction, Handover, Tenancy},
     },
 };
@@ -95,10 +95,11 @@ impl Connection {
 
     /// A will without a delay, or whose session ends now, is published now.
     fn leave_will(&mut self, with_will: bool) {
-        if !with_will {
-            self.terms.will = None;
+        if !with_will && self.terms.will.take().is_some() {
+            self.persist_no_will();
         }
-        let stays = self.session.as_ref().is_some_and(|session| session.expiry_s() > 0) && *self.shared.phase.borrow() == Phase::Running;
+        let running = *self.shared.phase.borrow() == Phase::Running;
+        let stays = self.session.as_ref().is_some_and(|session| session.expiry_s() > 0 && (running || session.is_durable()));
         if self.terms.will.as_ref().is_some_and(|will| will.delay_s == 0 || !stays) {
             self.publish_will();
         }
@@ -108,7 +109,8 @@ impl Connection {
         if let Some(will) = self.terms.will.take() {
             let mut message = Box::new(will.message);
             message.received_at_ms = now_ms();
-            self.lane.add(Work::Publish { message, number: None, receipt: Receipt::nobody() });
+            let trace = self.session.as_deref().map_or(Trace::None, sessions::void_will);
+            self.lane.add(Work::Publish { message, number: None, receipt: Receipt::nobody(), trace });
         }
     }
 
@@ -154,6 +156,7 @@ impl Connection {
         let Some(session) = self.session.take() else {
             return self.shared.sessions.leave(&self.client.client_id, tenancy).is_ok();
         };
+        self.persist_leaving(&session);
         let will = self.terms.will.clone().map(|will| (Arc::clone(&self.client), will));
         self.session = self.shared.sessions.park(tenancy, session, will, Instant::now()).err();
         self.session.is_none()

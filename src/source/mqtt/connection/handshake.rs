@@ -15,7 +15,7 @@ use crate::{
         packet::{Connect, Incoming, Outgoing},
         reason::{self, Fault},
         session::{
-            Session,
+            Session, Trace,
             connect::{self, Terms},
         },
         sessions::{self, Before, Ending, Tenancy},
@@ -188,7 +188,7 @@ pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) 
         }
         old => {
             if let Some(will) = will {
-                sessions::publish_will(shared, will).await; // its session ends here
+                sessions::publish_will(shared, will, Trace::None).await; // its session ends here
             }
             if let Some(mut old) = old {
                 let former = old.mailbox().client();

@@ -26,7 +26,7 @@ use crate::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
         publish::publish,
-        session::Verdict,
+        session::{Trace, Verdict},
     },
 };
 
@@ -39,6 +39,7 @@ pub(super) enum Work {
         message: Box<Message>,
         number: Option<u64>,
         receipt: Receipt,
+        trace: Trace,
     },
     Observe(Detail),
     /// The last events of a session that this connection's client threw away: of the client that left it.
@@ -106,8 +107,8 @@ impl Lane {
             }
             Work::Observe(detail) => promptly(shared.pipeline.observe(client, detail), shared, client, batch).await,
             Work::Past(former, detail) => promptly(shared.pipeline.observe(&former, detail), shared, client, batch).await,
-            Work::Publish { message, number, receipt } => {
-                let (verdict, routed) = promptly(publish(shared, client, *message, receipt), shared, client, batch).await;
+            Work::Publish { message, number, receipt, trace } => {
+                let (verdict, routed) = promptly(publish(shared, client, *message, receipt, trace), shared, client, batch).await;
                 batch.extend(routed);
                 if let Some(number) = number {
                     self.verdicts.lock().push((number, verdict));

@@ -7,6 +7,7 @@
 //! Invariants: `client.disconnected` is raised once for each client that was let in, and after it only its will and the end of its session;
 //! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
+mod barrier;
 mod closing;
 mod handshake;
 mod lane;
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use self::{
+    barrier::Barrier,
     handshake::Admitted,
     lane::{Lane, Work},
 };
@@ -50,6 +52,8 @@ struct Connection {
     input: BytesMut,
     read_bytes: usize,
     output: BytesMut,
+    /// What of the output must wait for the store.
+    barrier: Barrier,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
     keep_alive: KeepAlive,
@@ -92,6 +96,7 @@ where
         input,
         read_bytes: open::READ_BYTES,
         output: BytesMut::new(),
+        barrier: Barrier::new(shared.store.as_ref()),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
         max_packet_bytes: shared.limits().max_packet_bytes as usize,
@@ -112,6 +117,7 @@ where
 
 impl Connection {
     fn welcome(&mut self, session_present: bool) {
+        self.persist_session();
         let connack = Outgoing::ConnAck(Box::new(self.terms.connack(session_present)));
         if self.codec.encode(connack, &mut self.output).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");

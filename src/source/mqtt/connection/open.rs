@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
 
+use bytes::Buf as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
@@ -41,6 +42,8 @@ enum Wake {
     Wrote(std::io::Result<usize>),
     Lane,
     Settled,
+    /// Something that the output waits for is durable.
+    Committed,
     Mail,
     Timer,
     Evicted(Option<Eviction>),
@@ -62,7 +65,14 @@ impl Connection {
             session.detach();
         }
         let farewell = async {
-            writer.write_all_buf(&mut self.output).await?;
+            while !self.output.is_empty() {
+                let ready = self.barrier.ready(self.output.len());
+                self.barrier.wrote(ready);
+                writer.write_all_buf(&mut self.output.split_to(ready)).await?;
+                if !self.output.is_empty() {
+                    self.barrier.opened().await;
+                }
+            }
             writer.shutdown().await
         };
         if end.closing.reason != LOST && !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
@@ -94,14 +104,18 @@ impl Connection {
             let may_read = !draining && !self.is_behind() && self.can_answer();
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
             if self.mute {
+                self.barrier.wrote(self.output.len());
                 self.output.clear();
             }
+            let ready = self.barrier.ready(self.output.len());
+            let mut ready = (&mut self.output).take(ready);
             if may_read {
                 self.input.reserve(self.read_bytes);
             }
             let wake = tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => Wake::Wrote(written),
+                written = writer.write_buf(&mut ready), if ready.has_remaining() => Wake::Wrote(written),
+                () = self.barrier.opened() => Wake::Committed,
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
                 read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
@@ -130,7 +144,8 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(bytes)) => self.barrier.wrote(bytes),
+                Wake::Lane | Wake::Settled | Wake::Committed | Wake::Phase => {}
             }
         }
     }
@@ -175,15 +190,17 @@ impl Connection {
         for output in outputs.drain(..) {
             match output {
                 Output::Send(packet) => self.send(packet)?,
-                Output::Publish { message, number, receipt } => {
+                Output::Publish { message, number, receipt, trace } => {
                     self.shared.metrics.messages_received.inc();
-                    self.lane.add(Work::Publish { message, number, receipt });
+                    self.lane.add(Work::Publish { message, number, receipt, trace });
                 }
                 // The pipeline counts every drop, wanted or not.
                 Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
                 Output::Subscribe { filter, granted, is_new, retained } => self.subscribe(&filter, granted, is_new, retained, now_ms),
                 Output::Unsubscribe(filter) => self.unsubscribe(&filter),
+                Output::Persist(change) => self.persist(change),
+                Output::Barrier => self.barrier.put(self.output.len()),
                 Output::Goodbye { closing, with_will } => end = Some(End { closing, with_will }),
             }
         }

@@ -12,6 +12,7 @@ mod inbound;
 pub(super) mod keepalive;
 mod outbound;
 mod publish;
+mod stored;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -21,16 +22,18 @@ use std::{collections::HashMap, sync::Arc};
 use self::{connect::Terms, inbound::Inbound, outbound::Outbound};
 pub(super) use self::{
     inbound::Verdict,
+    stored::Trace,
     subscribe::{Filters, Granted},
 };
 use super::{
-    mailbox::{Mailbox, Parcel},
+    mailbox::{Mailbox, Parcel, Queued},
     packet::{Ack, Disconnect, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 use crate::{
     config::Mqtt,
     event::{Client, Closing, Detail, DropReason, Dropping, Message, Receipt, Settlement, Settlements, Text},
+    store::Change,
 };
 
 /// What the session wants done, in this order.
@@ -39,13 +42,17 @@ pub(super) enum Output {
     /// Write a packet.
     Send(Outgoing),
     /// Publish a message; the verdict comes back under the number, if there is one, and the receipt settles it.
-    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt, trace: Trace },
     /// Raise an event.
     Observe(Detail),
     /// Enter a subscription, then put the retained messages that it brings into the mailbox.
     Subscribe { filter: Text, granted: Granted, is_new: bool, retained: bool },
     /// Remove a subscription.
     Unsubscribe(Text),
+    /// Make a change durable, in the order of these outputs.
+    Persist(Change),
+    /// What is sent after this leaves when everything that was persisted before is durable.
+    Barrier,
     /// The client has said goodbye; whether its will is still to be published.
     Goodbye { closing: Closing, with_will: bool },
 }
@@ -92,7 +99,9 @@ pub(super) struct Session {
     /// Whether the mailbox may hold something.
     mail: bool,
     unmade: Unmade,
-    taken: Vec<Parcel>,
+    /// Whether it outlives the process.
+    durable: bool,
+    taken: Vec<Queued>,
     settled: Vec<Settlement>,
 }
 
@@ -111,6 +120,7 @@ impl Session {
             expiry_s: terms.session_expiry_s,
             mail: false,
             unmade: Unmade::default(),
+            durable: false,
             taken: Vec::new(),
             settled: Vec::new(),
         };
@@ -188,25 +198,30 @@ impl Session {
         let five = self.link.protocol.is_5();
         match packet {
             Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
-            Incoming::PubAck(ack) => {
-                let parcel = self.outbound.puback(ack.id)?;
-                self.received(parcel, &ack, wanted, out);
-            }
+            Incoming::PubAck(ack) => self.puback(&ack, wanted, out)?,
             Incoming::PubRec(ack) => self.pubrec(&ack, wanted, out)?,
             Incoming::PubRel(ack) => {
-                let code = if self.inbound.release(ack.id)? { reason::SUCCESS } else { reason::PACKET_IDENTIFIER_NOT_FOUND };
+                let released = self.inbound.release(ack.id)?;
+                if released {
+                    self.persist_released(ack.id, out);
+                }
+                let code = if released { reason::SUCCESS } else { reason::PACKET_IDENTIFIER_NOT_FOUND };
                 out.push(Output::Send(Outgoing::PubComp(Ack::new(ack.id, code))));
             }
-            Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
+            Incoming::PubComp(ack) => self.pubcomp(&ack, out)?,
             Incoming::Subscribe(packet) => {
                 let id = packet.id;
+                let start = out.len();
                 let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
+                self.persist_filters(start, out);
                 out.push(Output::Send(Outgoing::SubAck { id, codes }));
                 self.mail = true;
             }
             Incoming::Unsubscribe(packet) => {
                 let id = packet.id;
+                let start = out.len();
                 let codes = self.filters.unsubscribe(packet, five, out)?;
+                self.persist_filters(start, out);
                 out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
             }
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),

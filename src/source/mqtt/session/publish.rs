@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Link, Output, Session, connect, dropped,
     inbound::{Admission, Complete, Finished, Verdict},
+    stored::Trace,
 };
 use crate::{
     config::DeniedPublish,
@@ -30,11 +31,16 @@ impl Session {
             check_properties(properties)?;
         }
         let topic = self.link.topic(&publish)?;
+        let mut trace = self.trace(&publish);
         let number = match publish.qos {
             QoS::AtMostOnce => None,
             qos => match self.inbound.publish(publish.id, qos, self.receive_maximum())? {
                 Admission::Duplicate => return Ok(()),
                 Admission::New(number) => Some(number),
+                Admission::Delivered(number) => {
+                    trace = Trace::Delivered;
+                    Some(number)
+                }
             },
         };
         let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
@@ -43,7 +49,7 @@ impl Session {
         if denied {
             self.refuse(message, number, receipt, out);
         } else {
-            out.push(Output::Publish { message: Box::new(message), number, receipt });
+            out.push(Output::Publish { message: Box::new(message), number, receipt, trace });
         }
         Ok(())
     }
@@ -103,6 +109,9 @@ impl Session {
         };
         let positive = code < reason::FIRST_ERROR;
         self.inbound.answered(complete, positive);
+        if !positive && complete.qos == QoS::ExactlyOnce {
+            self.persist_released(complete.id, out); // the client may use the identifier for another message
+        }
         let text = text.filter(|_| self.link.problem_information).cloned();
         let ack = Ack { id: complete.id, code, text };
         out.push(Output::Send(if complete.qos == QoS::AtLeastOnce { Outgoing::PubAck(ack) } else { Outgoing::PubRec(ack) }));

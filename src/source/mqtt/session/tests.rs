@@ -94,7 +94,7 @@ impl Desk {
         for output in out {
             texts.push(match output {
                 Output::Send(packet) => sent(&packet),
-                Output::Publish { message, number, receipt } => {
+                Output::Publish { message, number, receipt, .. } => {
                     let text = format!("publish {}", message.topic);
                     self.published.push((number, message.topic.to_string(), receipt));
                     text
@@ -102,6 +102,8 @@ impl Desk {
                 Output::Observe(detail) => observed(&detail),
                 Output::Subscribe { filter, retained, .. } => format!("enter {filter} retained={retained}"),
                 Output::Unsubscribe(filter) => format!("leave {filter}"),
+                Output::Persist(change) => format!("persist {change:?}").chars().take_while(|c| *c != '(').collect(),
+                Output::Barrier => "barrier".to_owned(),
                 Output::Goodbye { closing, with_will } => format!("goodbye {} will={with_will}", closing.reason),
             });
         }
