@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod command_line;
+mod durable;
 mod examples;
 mod floors;
 mod hostile;
