@@ -135,6 +135,8 @@ pub struct Restored {
     pub retained: Vec<Arc<Message>>,
     /// What could not be read, in words; it is left out above.
     pub damaged: Vec<String>,
+    /// Another version's format that records are in.
+    pub(super) foreign: Option<u8>,
     /// Keys to be removed: of ended sessions, and what could not be read.
     pub(super) leftovers: Vec<Vec<u8>>,
     /// The number of the last commit that the records know of.

@@ -62,6 +62,9 @@ impl Disk {
         if let Some(error) = failed {
             return Err(fault(error));
         }
+        if let Some(format) = restored.foreign {
+            return Err(StoreError::Foreign { folder: folder.to_owned(), format });
+        }
         if let Some(last) = self.last_commit().filter(|last| *last > restored.commit) {
             let lost = last - restored.commit;
             restored.damaged.push(format!("the last {lost} commits of {last} are missing"));
@@ -98,13 +101,14 @@ impl Disk {
         self.database.persist(PersistMode::SyncData)
     }
 
-    /// Removes up to `count` records of an ended session; whether there may be more.
-    pub(super) fn purge(&mut self, session: u64, count: usize) -> Result<bool, fjall::Error> {
-        let found = self.records.prefix(record::session_prefix(session)).take(count);
-        let keys = found.map(|guard| guard.key().map(|key| (key.to_vec(), None))).collect::<Result<Vec<_>, _>>()?;
-        let more = keys.len() == count;
-        self.commit(keys, PersistMode::Buffer)?;
-        Ok(more)
+    /// Removes up to `count` records from `from` on of what an ended session had; where to go on, if there may be more.
+    pub(super) fn purge(&mut self, session: u64, from: &[u8], count: usize) -> Result<Option<Vec<u8>>, fjall::Error> {
+        let end = record::session_prefix(session.saturating_add(1));
+        let found = self.records.range(from.to_vec()..end).take(count);
+        let keys = found.map(|guard| guard.key().map(|key| key.to_vec())).collect::<Result<Vec<_>, _>>()?;
+        let next = keys.last().filter(|_| keys.len() == count).cloned();
+        self.commit(keys.into_iter().map(|key| (key, None)), PersistMode::Buffer)?;
+        Ok(next)
     }
 
     fn last_commit(&self) -> Option<u64> {

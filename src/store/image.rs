@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     change::{Change, Parcel, Place, Restored, SessionState, StoredFlight, StoredSession, StoredSubscription, StoredWill},
-    record::{self, Record, key},
+    record::{self, Damage, Record, key},
 };
 use crate::event::{Message, Text};
 
@@ -126,7 +126,7 @@ impl Builder {
     fn take(&mut self, key: &[u8], value: &[u8]) {
         let record = match record::decode(key, value) {
             Ok(record) => record,
-            Err(damage) => return self.leave_out(key, format!("record {}: {damage}", hex(key))),
+            Err(damage) => return self.leave_out(key, damage),
         };
         let session = record::session_of(key);
         match (record, &mut self.current) {
@@ -151,8 +151,11 @@ impl Builder {
         }
     }
 
-    fn leave_out(&mut self, key: &[u8], what: String) {
-        self.restored.damaged.push(what);
+    fn leave_out(&mut self, key: &[u8], damage: Damage) {
+        if let Damage::Format(format) = damage {
+            self.restored.foreign = Some(format);
+        }
+        self.restored.damaged.push(format!("record {}: {damage}", hex(key)));
         self.restored.leftovers.push(key.to_vec());
     }
 

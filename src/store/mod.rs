@@ -63,6 +63,14 @@ pub enum StoreError {
         /// The engine's words.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another version of Hookgate wrote it.
+    #[error("the store in {} has format {format}, which this version cannot read; run the version that wrote it, or another `data_dir`", .folder.display())]
+    Foreign {
+        /// The store's folder.
+        folder: PathBuf,
+        /// The format of its records.
+        format: u8,
+    },
     /// The system gives no thread.
     #[error("the store's thread did not start")]
     Thread(#[source] std::io::Error),

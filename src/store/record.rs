@@ -9,7 +9,7 @@
 //!        1 session(8) 4 sequence(8)               a delivery under way
 //!        1 session(8) 5 sequence(8)               a message in its queue
 //!        2 digest(16)                             a retained message, by the digest of its topic
-//! value  format(1) crc32(4) body                  the checksum is over key and body; the body is postcard
+//! value  format(1) crc32(4) body                  the checksum is over format, key and body; the body is postcard
 //! ```
 //! Numbers in keys are big-endian, so that keys sort by session and by sequence. [`decode`] is total: any bytes give a record or a
 //! [`Damage`].
@@ -59,10 +59,10 @@ pub enum Damage {
     /// No such key is written by this version.
     #[error("its key has an unknown form")]
     Key,
-    /// The value is of another version's layout.
+    /// It is whole, and of another version's layout.
     #[error("its format is {0}, this version reads {FORMAT}")]
     Format(u8),
-    /// The checksum over key and body does not agree.
+    /// The checksum does not agree.
     #[error("its checksum does not agree")]
     Checksum,
     /// The body is not what its key promises.
@@ -178,15 +178,17 @@ fn decode_session(session: u64, rest: &[u8], body: &[u8]) -> Result<Record, Dama
 
 fn open<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Damage> {
     let (format, rest) = value.split_first().ok_or(Damage::Body)?;
-    if *format != FORMAT {
-        return Err(Damage::Format(*format));
-    }
     let (crc, body) = rest.split_first_chunk().ok_or(Damage::Body)?;
-    if u32::from_le_bytes(*crc) == checksum(key, body) { Ok(body) } else { Err(Damage::Checksum) }
+    match u32::from_le_bytes(*crc) == checksum(*format, key, body) {
+        false => Err(Damage::Checksum),
+        true if *format != FORMAT => Err(Damage::Format(*format)),
+        true => Ok(body),
+    }
 }
 
-fn checksum(key: &[u8], body: &[u8]) -> u32 {
+fn checksum(format: u8, key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[format]);
     hasher.update(key);
     hasher.update(body);
     hasher.finalize()
@@ -204,7 +206,7 @@ fn seal(key: &[u8], body: &impl Serialize) -> Vec<u8> {
     const HEADER_BYTES: usize = 5;
     // Writing to a Vec does not fail; were it to, the checksum would not agree and the record be noticed as damaged.
     let mut value = postcard::to_extend(body, vec![0; HEADER_BYTES]).unwrap_or_default();
-    let crc = checksum(key, value.get(HEADER_BYTES..).unwrap_or_default()).to_le_bytes();
+    let crc = checksum(FORMAT, key, value.get(HEADER_BYTES..).unwrap_or_default()).to_le_bytes();
     value.iter_mut().zip([FORMAT].into_iter().chain(crc)).for_each(|(byte, header)| *byte = header);
     value
 }

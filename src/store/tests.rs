@@ -192,6 +192,59 @@ fn a_flipped_bit_costs_one_record_and_is_noticed() {
 }
 
 #[test]
+fn another_version_s_store_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store { folder: folder.path().to_owned(), sync: SyncPolicy::Never };
+    let mut disk = Disk::open(&folder.path().join("store")).unwrap();
+    let (key, body) = (record::key::session(1), *b"whatever comes next");
+    let crc = crc32fast::hash(&[&[9], &key[..], &body].concat());
+    let value = [&[9][..], &crc.to_le_bytes(), &body].concat();
+    assert_eq!(decode(&key, &value), Err(Damage::Format(9)));
+    disk.commit([(key, Some(value))], fjall::PersistMode::Buffer).unwrap();
+    drop(disk);
+    for _ in 0..2 {
+        let refused = Store::open(&config, &Metrics::new());
+        assert!(matches!(refused, Err(StoreError::Foreign { format: 9, .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_holds_up_acknowledgements_until_it_is_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (metrics, queue, settlements) = (Metrics::new(), Arc::new(Queue::new(0)), Settlements::new());
+    let path = folder.path().join("store");
+    std::fs::write(&path, "a file where a folder must be").unwrap();
+    let writer = Writer {
+        folder: path.clone(),
+        sync: SyncPolicy::Always,
+        disk: None,
+        queue: Arc::clone(&queue),
+        metrics: Arc::clone(&metrics),
+        ended: VecDeque::new(),
+        sync_due: None,
+    };
+    let mut batch = queue.batch();
+    batch.add(Change::Session(Box::new(state(1, "one"))));
+    batch.share(Receipt::open(7, &settlements));
+    drop(batch);
+    let thread = std::thread::spawn(|| writer.run());
+    while metrics.store_failures.get() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let mut settled = Vec::new();
+    settlements.take(&mut settled);
+    assert_eq!((settled.len(), metrics.store_writable.get()), (0, 0));
+    std::fs::remove_file(&path).unwrap();
+    settlements.wait().await;
+    settlements.take(&mut settled);
+    assert_eq!(settled, [Settlement { number: 7, outcome: Outcome::Stored }]);
+    queue.close();
+    thread.join().unwrap();
+    assert_eq!(metrics.store_writable.get(), 1);
+    assert_eq!(open(folder.path(), SyncPolicy::Never).1.sessions.len(), 1);
+}
+
+#[test]
 fn a_shortened_history_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path(), SyncPolicy::Never);

@@ -18,13 +18,14 @@ use super::{
     disk::Disk,
     image,
     queue::{Group, Next, Queue},
+    record,
 };
 use crate::{config::SyncPolicy, event::Outcome, metrics::Metrics};
 
 /// Between attempts to open a store again that has failed.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// Records of ended sessions that are removed at a time.
-const PURGE_RECORDS: usize = 1_000;
+const PURGE_RECORDS: usize = 250;
 
 /// The writer's side of a store.
 pub(super) struct Writer {
@@ -33,8 +34,8 @@ pub(super) struct Writer {
     pub(super) disk: Option<Disk>,
     pub(super) queue: Arc<Queue>,
     pub(super) metrics: Arc<Metrics>,
-    /// Ended sessions whose records are still there.
-    pub(super) ended: VecDeque<u64>,
+    /// Ended sessions whose records are still there, from this key on.
+    pub(super) ended: VecDeque<(u64, Vec<u8>)>,
     /// When what was committed is to be synced.
     pub(super) sync_due: Option<Instant>,
 }
@@ -46,9 +47,10 @@ impl Writer {
             let patience = if self.ended.is_empty() { self.sync_due } else { Some(Instant::now()) };
             match self.queue.next(patience) {
                 Next::Group(group) => self.take(group),
-                Next::Later => self.purge(),
+                Next::Later => {}
                 Next::Closed => break,
             }
+            self.purge();
             self.sync_when_due(false);
         }
         self.sync_when_due(true);
@@ -72,7 +74,11 @@ impl Writer {
             receipt.settle(Outcome::Stored);
         }
         self.queue.committed(group.number);
-        self.ended.extend(group.changes.iter().filter_map(|change| if let Change::Ended(session) = change { Some(*session) } else { None }));
+        for change in &group.changes {
+            if let Change::Ended(session) = change {
+                self.ended.push_back((*session, record::session_prefix(*session)));
+            }
+        }
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), String> {
@@ -107,10 +113,10 @@ impl Writer {
     }
 
     fn purge(&mut self) {
-        let Some(session) = self.ended.front() else { return };
-        match self.disk.as_mut().map(|disk| disk.purge(*session, PURGE_RECORDS)) {
-            Some(Ok(true)) => {}
-            Some(Ok(false)) => drop(self.ended.pop_front()),
+        let Some((session, from)) = self.ended.front_mut() else { return };
+        match self.disk.as_mut().map(|disk| disk.purge(*session, from, PURGE_RECORDS)) {
+            Some(Ok(Some(next))) => *from = next,
+            Some(Ok(None)) => drop(self.ended.pop_front()),
             Some(Err(error)) => {
                 tracing::error!(%error, "records of an ended session could not be removed; the next start removes them");
                 self.ended.clear();

@@ -3,6 +3,7 @@
 mod connecting;
 mod inbound;
 mod outbound;
+mod stored;
 mod subscribing;
 
 use std::sync::Arc;
