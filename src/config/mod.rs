@@ -23,7 +23,7 @@ pub use self::{
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
     listener::Listener,
-    mqtt::{DeniedPublish, Mqtt},
+    mqtt::{DeniedPublish, Mqtt, SharedStrategy},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
     store::{Store, SyncPolicy},

@@ -1,6 +1,7 @@
 //! `[mqtt]`: what the broker allows; every bound is per connection or session unless it says otherwise.
 
 use super::reader::Table;
+use crate::topic;
 
 /// What the broker allows.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,16 @@ pub struct Mqtt {
     pub connect_timeout_ms: u64,
     /// Longest keep alive granted, seconds: an MQTT 5 client that asks for more, or for none, is told this one. 0: any.
     pub max_keep_alive_s: u16,
+    /// Topic aliases of one MQTT 5 connection, in each direction: what a client may define, and what is defined for it if it asks.
+    /// 0: none.
+    pub max_topic_aliases: u16,
+    /// Who of a shared subscription gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// What an MQTT 5 client is told when it asks for response information: the beginning of a topic for its answers, with `%c` for its
+    /// client id and `%u` for its user name.
+    pub response_information: Option<String>,
+    /// Where MQTT 5 clients are sent when the process drains: `host:port`, or several with blanks between.
+    pub server_reference: Option<String>,
     /// What an MQTT 3.1.1 publisher is told about a refused QoS 1 or 2 message; the protocol has no third way [MQTT-3.3.5-2].
     pub denied_publish: DeniedPublish,
 }
@@ -36,6 +47,23 @@ pub enum DeniedPublish {
     Acknowledge,
     /// The connection is closed.
     Disconnect,
+}
+
+/// Who of a shared subscription gets a message. Whatever is chosen: members that are connected come first, and whose queue is full is
+/// passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SharedStrategy {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// Anybody.
+    Random,
+    /// Always the same, until it is gone.
+    Sticky,
+    /// All messages of one publisher go to the same.
+    HashClient,
+    /// All messages of one topic go to the same.
+    HashTopic,
 }
 
 impl Default for Mqtt {
@@ -51,6 +79,10 @@ impl Default for Mqtt {
             max_retained_messages: 1_000_000,
             connect_timeout_ms: 10_000,
             max_keep_alive_s: 0,
+            max_topic_aliases: 64,
+            shared_strategy: SharedStrategy::RoundRobin,
+            response_information: None,
+            server_reference: None,
             denied_publish: DeniedPublish::Acknowledge,
         }
     }
@@ -71,9 +103,96 @@ impl Mqtt {
             max_retained_messages: table.integer("max_retained_messages", 0..=1 << 40, d.max_retained_messages as u64) as usize,
             connect_timeout_ms: table.integer("connect_timeout_ms", 1..=3_600_000, d.connect_timeout_ms),
             max_keep_alive_s: table.integer("max_keep_alive_s", 0..=65_535, d.max_keep_alive_s.into()) as u16,
+            max_topic_aliases: table.integer("max_topic_aliases", 0..=65_535, d.max_topic_aliases.into()) as u16,
+            shared_strategy: table.choice("shared_strategy", STRATEGIES).map_or(d.shared_strategy, |placed| placed.value),
+            response_information: table
+                .parsed("response_information", "write the beginning of a topic: \"replies/%c\"", response_information)
+                .map(|placed| placed.value),
+            server_reference: table
+                .parsed("server_reference", "write \"host:port\"; several with blanks between", server_reference)
+                .map(|placed| placed.value),
             denied_publish: table
                 .choice("denied_publish", &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)])
                 .map_or(d.denied_publish, |placed| placed.value),
+        }
+    }
+}
+
+/// The words of `shared_strategy`.
+const STRATEGIES: &[(&str, SharedStrategy)] = &[
+    ("round-robin", SharedStrategy::RoundRobin),
+    ("random", SharedStrategy::Random),
+    ("sticky", SharedStrategy::Sticky),
+    ("hash-client", SharedStrategy::HashClient),
+    ("hash-topic", SharedStrategy::HashTopic),
+];
+
+/// Response information must be a topic name once its places are filled in, and fit beside the rest of CONNACK.
+fn response_information(text: &str) -> Result<String, String> {
+    const MAX_BYTES: usize = 1024;
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        rest = after.strip_prefix(['c', 'u']).ok_or("`%` must be followed by `c` (client id) or `u` (user name)")?;
+    }
+    if text.len() > MAX_BYTES {
+        return Err(format!("it is longer than {MAX_BYTES} bytes"));
+    }
+    topic::check_name(text).map_err(|error| error.to_string()).map(|()| text.to_owned())
+}
+
+/// A list of hosts, each perhaps with a port (MQTT 5, section 4.11).
+fn server_reference(text: &str) -> Result<String, &'static str> {
+    const MAX_BYTES: usize = 1024;
+    let known = |reference: &str| {
+        let (host, port) = match reference.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+            _ => (reference, None),
+        };
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic()) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+    };
+    if text.len() > MAX_BYTES || text.split(' ').any(|reference| !known(reference)) {
+        return Err("this names no server");
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Config, Mqtt, SharedStrategy};
+
+    fn read(line: &str) -> (Mqtt, Vec<String>) {
+        let text = format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"embedded\"\n[mqtt]\n{line}\n");
+        let (config, problems) = Config::parse(Path::new("h.toml"), &text);
+        (config.mqtt, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn settings_are_read() {
+        assert_eq!(read("shared_strategy = \"hash-topic\"").0.shared_strategy, SharedStrategy::HashTopic);
+        assert_eq!(read("max_topic_aliases = 0").0.max_topic_aliases, 0);
+        assert_eq!(read("response_information = \"replies/%u/%c/\"").0.response_information.as_deref(), Some("replies/%u/%c/"));
+        for reference in ["gate-2.example:1883", "10.0.0.1 [2001:db8::1]:8883", "2001:db8::1"] {
+            assert_eq!(read(&format!("server_reference = \"{reference}\"")).0.server_reference.as_deref(), Some(reference));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "shared_strategy = \"fair\"",
+            "max_topic_aliases = 65536",
+            "response_information = \"replies/%x\"",
+            "response_information = \"replies/100%\"",
+            "response_information = \"replies/#\"",
+            "response_information = \"\"",
+            "server_reference = \"\"",
+            "server_reference = \"host:port\"",
+            "server_reference = \"a  b\"",
+        ] {
+            let (_, problems) = read(line);
+            assert!(problems.len() == 1 && problems[0].starts_with("h.toml:6:"), "{line}: {problems:?}");
         }
     }
 }

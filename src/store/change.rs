@@ -96,6 +96,8 @@ pub struct Parcel {
     pub retain: bool,
     /// The subscriptions that it matched.
     pub subscription_ids: Box<[u32]>,
+    /// The whole filter of the shared subscription that it came by.
+    pub share: Option<Text>,
 }
 
 /// A delivery that the client has not finished.

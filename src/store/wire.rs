@@ -109,6 +109,7 @@ pub(super) struct WireParcel<'a> {
     qos: u8,
     retain: bool,
     subscription_ids: Vec<u32>,
+    share: Option<&'a str>,
     #[serde(borrow)]
     message: WireMessage<'a>,
 }
@@ -119,6 +120,7 @@ impl<'a> WireParcel<'a> {
             qos: parcel.qos.level(),
             retain: parcel.retain,
             subscription_ids: parcel.subscription_ids.to_vec(),
+            share: parcel.share.as_deref(),
             message: WireMessage::new(&parcel.message),
         }
     }
@@ -129,6 +131,7 @@ impl<'a> WireParcel<'a> {
             qos: qos(self.qos)?,
             retain: self.retain,
             subscription_ids: self.subscription_ids.into(),
+            share: self.share.map(Text::from),
         })
     }
 }

@@ -28,7 +28,7 @@ use rumqttd::{
 };
 use tokio::sync::Semaphore;
 
-use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receiver};
+use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receivers};
 use crate::{
     event::{DropReason, Message, Receipt},
     metrics::Metrics,
@@ -48,7 +48,7 @@ pub(super) const MAX_BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) message: Arc<Message>,
-    pub(super) receivers: Vec<Receiver>,
+    pub(super) receivers: Receivers,
     /// What the store has to do with it.
     pub(super) stored: Option<Stored>,
 }
@@ -223,17 +223,21 @@ async fn deliver(batch: Vec<Routed>, store: Option<&Store>, aftermath: &Aftermat
             store.room().await;
         }
         for rejected in put(routed, store) {
-            let Rejected { parcel, reason, client } = *rejected;
-            aftermath.dropped(client, parcel.message, reason).await;
+            dropped(*rejected, aftermath).await;
         }
     }
 }
 
 /// Puts a message into its receivers' mailboxes; what they did not take.
 fn put(Routed { message, receivers, stored }: Routed, store: Option<&Store>) -> Vec<Box<Rejected>> {
-    let parcels = receivers.iter().map(|receiver| (&receiver.mailbox, receiver.parcel(&message)));
     let mut batch = if stored.is_some() { store.map(Store::batch) } else { None };
-    let rejected = parcels.filter_map(|(mailbox, parcel)| mailbox.push_in(parcel, batch.as_mut()).err()).collect();
+    let mut rejected = Vec::new();
+    for receiver in receivers.sessions {
+        rejected.extend(receiver.mailbox.push_in(receiver.parcel(&message), batch.as_mut()).err());
+    }
+    for group in receivers.groups {
+        rejected.extend(group.deliver(&message, batch.as_mut()).err());
+    }
     if let (Some(mut batch), Some(Stored { change, share })) = (batch, stored) {
         change.into_iter().for_each(|change| batch.add(change));
         batch.share(share);
@@ -241,10 +245,16 @@ fn put(Routed { message, receivers, stored }: Routed, store: Option<&Store>) -> 
     rejected
 }
 
+async fn dropped(Rejected { parcel, reason, client }: Rejected, aftermath: &Aftermath) {
+    aftermath.dropped(client, parcel.message, reason).await;
+}
+
 async fn report(lost: Vec<Vec<Routed>>, aftermath: &Aftermath) {
     for Routed { message, receivers, .. } in lost.into_iter().flatten() {
-        for receiver in receivers {
-            aftermath.dropped(receiver.mailbox.client(), Arc::clone(&message), DropReason::BusRestarted).await;
+        let groups = receivers.groups.iter().filter_map(|group| group.anybody());
+        let clients: Vec<_> = receivers.sessions.iter().map(|receiver| receiver.mailbox.client()).chain(groups).collect();
+        for client in clients {
+            aftermath.dropped(client, Arc::clone(&message), DropReason::BusRestarted).await;
         }
     }
 }

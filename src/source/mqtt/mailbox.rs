@@ -34,6 +34,8 @@ pub(super) struct Parcel {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) subscription_ids: Box<[u32]>,
+    /// The whole filter of the shared subscription that it came by: another member gets it if this session ends.
+    pub(super) share: Option<Arc<str>>,
 }
 
 impl Parcel {
@@ -44,15 +46,15 @@ impl Parcel {
 }
 
 impl From<store::Parcel> for Parcel {
-    fn from(store::Parcel { message, qos, retain, subscription_ids }: store::Parcel) -> Self {
-        Parcel { message, qos, retain, subscription_ids }
+    fn from(store::Parcel { message, qos, retain, subscription_ids, share }: store::Parcel) -> Self {
+        Parcel { message, qos, retain, subscription_ids, share: share.map(|share| Arc::from(&*share)) }
     }
 }
 
 impl From<&Parcel> for store::Parcel {
     fn from(parcel: &Parcel) -> Self {
-        let Parcel { message, qos, retain, subscription_ids } = parcel.clone();
-        store::Parcel { message, qos, retain, subscription_ids }
+        let Parcel { message, qos, retain, subscription_ids, share } = parcel.clone();
+        store::Parcel { message, qos, retain, subscription_ids, share: share.map(|share| Text::from(&*share)) }
     }
 }
 
@@ -79,6 +81,8 @@ pub(super) struct Mailbox {
     client_id: Text,
     max_messages: usize,
     max_bytes: usize,
+    /// Whether its client is in.
+    connected: AtomicBool,
     /// Where what waits is stored too.
     store: OnceLock<(Store, u64)>,
     durable: AtomicBool,
@@ -97,12 +101,13 @@ struct Inner {
 }
 
 impl Mailbox {
-    /// An empty one for the session of `client`.
+    /// An empty one for the session of `client`, who is not in yet.
     pub(super) fn new(client: &Arc<Client>, limits: &Mqtt) -> Arc<Self> {
         Arc::new(Mailbox {
             client_id: client.client_id.clone(),
             max_messages: limits.max_queued_messages,
             max_bytes: limits.max_queued_bytes,
+            connected: AtomicBool::new(false),
             store: OnceLock::new(),
             durable: AtomicBool::new(false),
             inner: Mutex::new(Inner {
@@ -127,9 +132,20 @@ impl Mailbox {
         Arc::clone(&self.inner.lock().client)
     }
 
-    /// The client came in again.
+    /// The client came in.
     pub(super) fn attach(&self, client: &Arc<Client>) {
         self.inner.lock().client = Arc::clone(client);
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// The client is gone.
+    pub(super) fn detach(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client is in: shared subscriptions prefer those who are.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// From now on what comes in is stored for session number `session`.

@@ -11,7 +11,7 @@
 //! for it, but where the store makes it durable. Sessions and retained messages live in memory; with a `data_dir` the store follows them,
 //! and [`restore`] puts them back when the process starts again.
 //!
-//! Absent: authentication, TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: authentication, TLS, WebSocket. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
@@ -41,9 +41,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use self::{aftermath::Aftermath, dispatch::Bus, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
+use self::{aftermath::Aftermath, dispatch::Bus, reason::Fault, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
 use crate::{
     config::{Config, Mqtt},
+    event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
     store::{Store, StoreError},
@@ -102,6 +103,17 @@ impl Shared {
     fn limits(&self) -> Arc<Mqtt> {
         self.limits.load_full()
     }
+
+    /// Why connections end when the process does.
+    fn shutting_down(&self) -> Fault {
+        let code = if self.limits().server_reference.is_some() { reason::USE_ANOTHER_SERVER } else { reason::SERVER_SHUTTING_DOWN };
+        Fault::new(code, "shutting-down", "the server is shutting down")
+    }
+
+    /// Where a client is sent that is told so: the server reference.
+    fn server_reference(&self, fault: &Fault) -> Option<Text> {
+        if fault.code == reason::USE_ANOTHER_SERVER { self.limits().server_reference.as_deref().map(Text::from) } else { None }
+    }
 }
 
 /// A running broker; dropping it stops it at once, [`Broker::drain`] in order.
@@ -135,7 +147,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics), store.clone()),
             metrics,
             sessions: Sessions::new(),
@@ -162,9 +174,10 @@ impl Broker {
         &self.addresses
     }
 
-    /// Takes other limits into service, for connections and sessions that begin from now on. Listeners, and the bound on retained
+    /// Takes other limits into service, for connections, sessions and groups that begin from now on. Listeners, and the bound on retained
     /// messages, stay as they are.
     pub fn reconfigure(&self, limits: &Mqtt) {
+        self.shared.subscriptions.set_strategy(limits.shared_strategy);
         self.shared.limits.store(Arc::new(limits.clone()));
     }
 

@@ -70,7 +70,7 @@ async fn accept(
         settle(shared.store.as_ref(), share, trace);
         return (false, None);
     }
-    let stored = share.is_some() && receivers.iter().any(|receiver| receiver.stores(&message));
+    let stored = share.is_some() && receivers.store(&message);
     let stored = match (share, trace) {
         (Some(share), Trace::With(change)) => Some(Stored { change: Some(change), share }),
         (Some(share), _) if stored => Some(Stored { change: None, share }),

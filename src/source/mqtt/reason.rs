@@ -35,7 +35,18 @@ codes! {
     PACKET_TOO_LARGE = 0x95;
     QUOTA_EXCEEDED = 0x97;
     PAYLOAD_FORMAT_INVALID = 0x99;
+    USE_ANOTHER_SERVER = 0x9C;
     SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
+}
+
+/// What a refused filter's code means, for a reason string.
+pub(super) fn words(code: u8) -> &'static str {
+    match code {
+        NOT_AUTHORIZED => "not authorized",
+        TOPIC_FILTER_INVALID => "no valid topic filter",
+        QUOTA_EXCEEDED => "too many subscriptions or topic levels",
+        _ => "refused",
+    }
 }
 
 /// From here on a code means refusal.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms},
-    store::Change,
+    store::{Change, Store},
 };
 
 const SHARDS: usize = 16;
@@ -333,21 +333,28 @@ impl Ending {
     }
 }
 
-/// Ends a session for good: its subscriptions go, and what it held is dropped. The last events of its life, in order, for whoever raises
-/// them; that its subscriptions are gone goes without saying, as in EMQX.
+/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
+/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
 #[must_use]
 pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
     shared.metrics.sessions.dec();
-    if let Some(store) = shared.store.as_ref().filter(|_| session.is_durable()) {
+    // One batch: what goes to other members leaves this session in the same moment.
+    let mut batch = shared.store.as_ref().map(Store::batch);
+    if let Some(batch) = batch.as_mut().filter(|_| session.is_durable()) {
         session.mailbox().forget_store();
-        store.add(Change::Ended(session.number()));
+        batch.add(Change::Ended(session.number()));
     }
     for filter in session.filters().texts() {
         shared.subscriptions.remove(filter, session.number());
         shared.metrics.subscriptions.dec();
     }
     let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
-    let mut last: Vec<Detail> = session.end().into_iter().map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
+    let mut hand_on = |parcel: &Parcel| {
+        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
+        group.is_some_and(|group| group.deliver(&parcel.message, batch.as_mut()).is_ok())
+    };
+    let lost = session.end().into_iter().filter(|parcel| !hand_on(parcel));
+    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
     last.push(match ending {
         Ending::Discarded => Detail::SessionDiscarded,
         Ending::Terminated(closing) => Detail::SessionTerminated(closing),

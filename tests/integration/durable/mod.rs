@@ -194,6 +194,31 @@ fn wills_are_published_after_the_restart_when_they_are_due() {
 }
 
 #[test]
+fn what_a_member_of_a_shared_subscription_leaves_goes_to_another_also_after_a_kill() {
+    let mut node = Node::start("");
+    let join = |id| {
+        let mut member = node.wire(&Hello::five(id));
+        member.subscribe("$share/g/job", 1, None);
+    };
+    join("one");
+    let mut publisher = node.clean("publisher");
+    for id in 1..=3 {
+        publisher.publish(2, id, "job", &id.to_string());
+        publisher.expect_ack(4, id);
+    }
+    join("two");
+    node.restart("KILL");
+    drop(node.wire(&Hello { clean: true, expiry_s: 0, ..Hello::five("one") })); // its session ends: three messages are another's
+    node.clean("barrier").expect_quiet();
+    node.restart("KILL");
+    let mut two = node.wire(&Hello::five("two"));
+    let got: Vec<_> = (0..3).map(|_| two.expect_publish().payload).collect();
+    assert_eq!(got, ["1", "2", "3"]);
+    two.expect_quiet();
+    assert!(!node.connect(&Hello::five("one")).1);
+}
+
+#[test]
 fn a_queue_of_a_hundred_thousand_is_delivered_whole_after_a_kill() {
     const COUNT: usize = 100_000;
     let mut node = Node::start("");

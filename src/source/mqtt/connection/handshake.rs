@@ -55,8 +55,7 @@ where
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")),
         },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Err(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down")),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
     };
     let (known, fault) = match first {
         Ok(connect) => {
@@ -94,7 +93,7 @@ async fn refuse<W: AsyncWrite + Unpin>(
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
     let farewell = async {
@@ -147,9 +146,6 @@ fn connection(connect: &Connect) -> Connection {
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
 fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 

@@ -99,7 +99,7 @@ impl Connection {
                 Err(fault) => return self.fail(fault),
             }
             if draining && self.is_drained(&phase) {
-                return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
+                return self.fail(self.shared.shutting_down());
             }
             let may_read = !draining && !self.is_behind() && self.can_answer();
             self.keep_alive.pause(draining || self.is_behind(), Instant::now());
@@ -239,7 +239,8 @@ impl Connection {
                 continue;
             }
             let qos = message.qos.min(granted.options.qos);
-            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
+            let parcel =
+                Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
             if let Err(rejected) = session.mailbox().push(parcel) {
                 self.drop_message(rejected.parcel, rejected.reason);
             }
@@ -275,8 +276,9 @@ impl Connection {
 
     /// Ends the connection for a fault, telling clients that can be told.
     pub(super) fn fail(&mut self, fault: Fault) -> End {
-        let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
-        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text }).is_err() {
+        let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !text.contains('\0')).cloned();
+        let server_reference = self.shared.server_reference(&fault);
+        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text, server_reference }).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "DISCONNECT does not fit into what the client takes");
         }
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");

@@ -12,9 +12,6 @@ use crate::{
     topic,
 };
 
-/// Topic aliases that one MQTT 5 connection may define.
-pub(crate) const TOPIC_ALIAS_MAXIMUM: u16 = 64;
-
 /// Levels of a topic name or filter; deeper ones are refused, so that every walk over levels is bounded.
 pub(crate) const MAX_TOPIC_LEVELS: usize = 128;
 
@@ -34,6 +31,10 @@ pub(crate) struct Terms {
     pub(crate) max_packet_bytes: Option<u32>,
     /// Whether reason strings are welcome on other packets than CONNACK and DISCONNECT.
     pub(crate) problem_information: bool,
+    /// Topic aliases that the client may define.
+    pub(crate) topic_alias_maximum: u16,
+    /// Topic aliases that are defined for it.
+    pub(crate) server_alias_maximum: u16,
     pub(crate) user_properties: Vec<Header>,
     pub(crate) will: Option<LastWill>,
     answer: ConnAck,
@@ -67,12 +68,14 @@ impl Terms {
             .will
             .as_ref()
             .map(|will| LastWill { message: will_message(will, &client_id, username.as_ref()), delay_s: will.delay_s });
+        let response_information = limits.response_information.as_deref().filter(|_| connect.response_information);
         let answer = ConnAck {
             session_expiry_s: (session_expiry_s != connect.session_expiry_s).then_some(session_expiry_s),
             receive_maximum: limits.receive_maximum,
             max_packet_bytes: Some(limits.max_packet_bytes),
             assigned_client_id: assigned.then(|| client_id.clone()),
-            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+            topic_alias_maximum: limits.max_topic_aliases,
+            response_information: response_information.and_then(|template| respond_to(template, &client_id, username.as_deref())),
             server_keep_alive_s: shorten.then_some(keep_alive_s),
             ..ConnAck::default()
         };
@@ -85,6 +88,8 @@ impl Terms {
             receive_maximum: connect.receive_maximum,
             max_packet_bytes: connect.max_packet_bytes,
             problem_information: connect.problem_information,
+            topic_alias_maximum: limits.max_topic_aliases,
+            server_alias_maximum: connect.topic_alias_maximum.min(limits.max_topic_aliases),
             user_properties: own::headers(&connect.user_properties),
             will,
             answer,
@@ -108,8 +113,20 @@ impl Terms {
 }
 
 /// CONNACK for a client that stays out.
-pub(crate) fn refusal(fault: &Fault) -> ConnAck {
-    ConnAck { code: fault.code, text: Some(fault.explanation.clone()), receive_maximum: u16::MAX, ..ConnAck::default() }
+pub(crate) fn refusal(fault: &Fault, server_reference: Option<Text>) -> ConnAck {
+    let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !has_nul(text)).cloned();
+    ConnAck { code: fault.code, text, receive_maximum: u16::MAX, server_reference, ..ConnAck::default() }
+}
+
+/// Fills the places of response information. An identifier with a wildcard would make no topic: such a client is told nothing.
+fn respond_to(template: &str, client_id: &str, username: Option<&str>) -> Option<Text> {
+    let mut parts = template.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += if part.starts_with('c') { client_id } else { username? };
+        text += part.get(1..).unwrap_or_default();
+    }
+    topic::check_name(&text).is_ok().then(|| text.into())
 }
 
 fn check(connect: &Connect) -> Result<(), Fault> {

@@ -6,6 +6,7 @@
 //!
 //! Absent: who else is subscribed, what is retained, and the pipeline; the connection connects the session with them.
 
+mod aliases;
 pub(super) mod connect;
 mod deliver;
 mod inbound;
@@ -19,7 +20,7 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{connect::Terms, inbound::Inbound, outbound::Outbound};
+use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound};
 pub(super) use self::{
     inbound::Verdict,
     stored::Trace,
@@ -27,12 +28,12 @@ pub(super) use self::{
 };
 use super::{
     mailbox::{Mailbox, Parcel, Queued},
-    packet::{Ack, Disconnect, Incoming, Outgoing, Protocol},
+    packet::{Ack, Answers, Disconnect, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 use crate::{
     config::Mqtt,
-    event::{Client, Closing, Detail, DropReason, Dropping, Message, Receipt, Settlement, Settlements, Text},
+    event::{Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
     store::Change,
 };
 
@@ -79,7 +80,10 @@ struct Link {
     problem_information: bool,
     max_packet_bytes: usize,
     connect_expiry_s: u32,
+    /// Those that the client defined, and how many it may.
     aliases: HashMap<u16, Text>,
+    alias_maximum: u16,
+    server_aliases: ServerAliases,
     /// The last topic, in an allocation of its own: devices publish to few.
     last_topic: Text,
 }
@@ -124,6 +128,7 @@ impl Session {
             taken: Vec::new(),
             settled: Vec::new(),
         };
+        session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
         session
     }
@@ -139,8 +144,10 @@ impl Session {
 
     /// The connection ended.
     pub(super) fn detach(&mut self) {
+        self.mailbox.detach();
         self.inbound.detach();
         self.link.aliases.clear();
+        self.link.server_aliases = ServerAliases::default();
     }
 
     /// Its number, which no other session of this process has.
@@ -183,9 +190,12 @@ impl Session {
         std::mem::take(&mut self.unmade)
     }
 
-    /// Ends the session; the messages that its client never received.
+    /// Ends the session; the messages that its client never received. Those of shared subscriptions may go to another member, but not a
+    /// QoS 2 message that was sent: this client may have it [MQTT-4.8.2-5].
     pub(super) fn end(&mut self) -> Vec<Parcel> {
-        let mut lost: Vec<Parcel> = self.outbound.abandon().collect();
+        let sent = self.outbound.abandon();
+        let mut lost: Vec<Parcel> =
+            sent.map(|parcel| Parcel { share: parcel.share.filter(|_| parcel.qos == QoS::AtLeastOnce), ..parcel }).collect();
         lost.extend(self.mailbox.close());
         lost
     }
@@ -214,7 +224,7 @@ impl Session {
                 let start = out.len();
                 let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
                 self.persist_filters(start, out);
-                out.push(Output::Send(Outgoing::SubAck { id, codes }));
+                out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
                 self.mail = true;
             }
             Incoming::Unsubscribe(packet) => {
@@ -222,7 +232,7 @@ impl Session {
                 let start = out.len();
                 let codes = self.filters.unsubscribe(packet, five, out)?;
                 self.persist_filters(start, out);
-                out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
+                out.push(Output::Send(Outgoing::UnsubAck(self.answers(id, codes))));
             }
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
             Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
@@ -270,6 +280,14 @@ impl Session {
         }
     }
 
+    /// With the reason of the first refusal, for those who want to be told [MQTT-3.1.2-29].
+    fn answers(&self, id: u16, codes: Vec<u8>) -> Answers {
+        let first = codes.iter().enumerate().find(|(_, code)| **code >= reason::FIRST_ERROR);
+        let told = first.filter(|_| self.link.problem_information);
+        let text = told.map(|(index, code)| format!("filter {}: {}", index + 1, reason::words(*code)).into());
+        Answers { id, codes, text }
+    }
+
     fn window(&self, terms: &Terms) -> usize {
         usize::from(terms.receive_maximum.min(self.limits.max_inflight))
     }
@@ -296,6 +314,8 @@ impl Link {
             max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             connect_expiry_s: terms.session_expiry_s,
             aliases: HashMap::new(),
+            alias_maximum: terms.topic_alias_maximum,
+            server_aliases: ServerAliases::new(terms.server_alias_maximum),
             last_topic: Text::new(),
         }
     }

@@ -152,6 +152,11 @@ impl Outbound {
         }
     }
 
+    /// Ends a delivery that cannot be sent again.
+    pub(super) fn give_up(&mut self, id: u16) -> Option<u64> {
+        self.finish(id).map(|(sequence, _)| sequence)
+    }
+
     /// Ends everything; the deliveries that the client never received.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parcel> + use<> {
         self.ids.clear();

@@ -112,7 +112,8 @@ impl Session {
         if !positive && complete.qos == QoS::ExactlyOnce {
             self.persist_released(complete.id, out); // the client may use the identifier for another message
         }
-        let text = text.filter(|_| self.link.problem_information).cloned();
+        // A guest may say anything; a reason string holds no U+0000 [MQTT-1.5.4-2].
+        let text = text.filter(|text| self.link.problem_information && !connect::has_nul(text)).cloned();
         let ack = Ack { id: complete.id, code, text };
         out.push(Output::Send(if complete.qos == QoS::AtLeastOnce { Outgoing::PubAck(ack) } else { Outgoing::PubRec(ack) }));
         Ok(())
@@ -134,7 +135,7 @@ impl Link {
             self.last_topic = own::text(&publish.topic);
         }
         if let Some(alias) = publish.alias {
-            if alias == 0 || alias > connect::TOPIC_ALIAS_MAXIMUM {
+            if alias == 0 || alias > self.alias_maximum {
                 return Err(bad_alias(alias));
             }
             self.aliases.insert(alias, self.last_topic.clone());

@@ -12,6 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Filters, Granted, Link, Output, Session, Unmade,
+    aliases::ServerAliases,
     inbound::Inbound,
     outbound::Outbound,
 };
@@ -179,6 +180,8 @@ impl Link {
             max_packet_bytes: usize::MAX,
             connect_expiry_s: 0,
             aliases: HashMap::new(),
+            alias_maximum: 0,
+            server_aliases: ServerAliases::default(),
             last_topic: Text::new(),
         }
     }

@@ -65,6 +65,9 @@ impl Filters {
         out.push(Output::Observe(Detail::ClientSubscribe(packet.filters.iter().filter_map(asked).collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (filter, options) in packet.filters {
+            if options.no_local && topic::split_share(&filter).is_ok_and(|share| share.is_some()) {
+                return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
+            }
             match self.refuse(&filter, five, maximum)? {
                 Some(code) => codes.push(code),
                 None => {
@@ -79,7 +82,9 @@ impl Filters {
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
         let filter = own::text(filter);
         let is_new = self.held.insert(filter.clone(), granted).is_none();
+        let shared = topic::split_share(&filter).is_ok_and(|share| share.is_some());
         let retained = match granted.options.retain_handling {
+            _ if shared => false, // MQTT 5, section 4.8.2: none are sent to a group
             RetainHandling::Always => true,
             RetainHandling::WhenNew => is_new,
             RetainHandling::Never => false,
@@ -111,8 +116,8 @@ impl Filters {
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }
-        if filter == "$share" || filter.starts_with("$share/") {
-            return Ok(Some(reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
+        if topic::split_share(filter).is_err() {
+            return Ok(Some(reason::TOPIC_FILTER_INVALID)); // also in 3.1.1, where the filter as such is valid
         }
         let full = self.held.len() >= maximum && !self.held.contains_key(filter);
         Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))

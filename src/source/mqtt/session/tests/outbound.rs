@@ -92,7 +92,13 @@ fn identifiers_in_use_are_skipped() {
 #[test]
 fn expired_and_too_large_messages_are_drops() {
     let mut desk = Desk::with(Connect { max_packet_bytes: Some(30), ..connect(Protocol::V5) }, Mqtt::default());
-    let parcel = |message| Parcel { message: Arc::new(message), qos: QoS::AtLeastOnce, retain: false, subscription_ids: Box::default() };
+    let parcel = |message| Parcel {
+        message: Arc::new(message),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Box::default(),
+        share: None,
+    };
     desk.now_ms = 5_000;
     desk.post_parcel(parcel(expiring(message("old", QoS::AtLeastOnce, "x"), 5)));
     desk.post_parcel(parcel(expiring(message("young", QoS::AtLeastOnce, "x"), 6)));
@@ -110,6 +116,7 @@ fn the_mailbox_is_bounded_and_says_so() {
         qos: QoS::AtLeastOnce,
         retain: false,
         subscription_ids: Box::default(),
+        share: None,
     };
     let mailbox = desk.session.mailbox();
     let mut results = Vec::new();
@@ -131,4 +138,20 @@ fn a_session_that_ends_gives_back_what_was_never_received() {
     desk.give(Incoming::PubRec(ack(2)));
     let lost: Vec<_> = desk.session.end().into_iter().map(|parcel| parcel.message.topic.to_string()).collect();
     assert_eq!(lost, ["a", "c", "d"]);
+}
+
+#[test]
+fn only_what_its_member_cannot_have_goes_to_another() {
+    let mut desk = Desk::with(Connect { receive_maximum: 3, ..connect(Protocol::V5) }, Mqtt::default());
+    for (topic, qos) in [("a", 1), ("b", 2), ("c", 2), ("d", 1), ("e", 2), ("f", 0)] {
+        let share = Some("$share/g/#".into());
+        let message = Arc::new(message(topic, QOS[qos], "x"));
+        desk.post_parcel(Parcel { message, qos: QOS[qos], retain: false, subscription_ids: Box::default(), share });
+    }
+    desk.advance().unwrap();
+    desk.give(Incoming::PubRec(ack(2)));
+    let handed_on: Vec<_> =
+        desk.session.end().into_iter().map(|parcel| (parcel.message.topic.to_string(), parcel.share.is_some())).collect();
+    let expected = [("a", true), ("c", false), ("d", true), ("e", true), ("f", true)];
+    assert_eq!(handed_on, expected.map(|(topic, shared)| (topic.to_owned(), shared)), "QoS 2 that was sent stays [MQTT-4.8.2-5]");
 }

@@ -53,7 +53,7 @@ impl World {
 
     fn queue(&mut self, qos: QoS) {
         let message = Arc::new(message("a", qos, &self.next.to_string()));
-        let parcel = Parcel { message, qos, retain: false, subscription_ids: Box::default() };
+        let parcel = Parcel { message, qos, retain: false, subscription_ids: Box::default(), share: None };
         let mut batch = self.store.batch();
         self.session.mailbox().push_in(parcel, Some(&mut batch)).expect("there is room");
         self.queued.push((self.next, qos, batch.ticket()));
