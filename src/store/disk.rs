@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{
     StoreError,
@@ -44,6 +44,7 @@ impl Disk {
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
             .max_journaling_size(JOURNAL_BYTES)
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(fault)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);

@@ -24,6 +24,9 @@ use crate::{config::SyncPolicy, event::Outcome, metrics::Metrics};
 
 /// Between attempts to open a store again that has failed.
 const RECOVERY: Duration = Duration::from_secs(1);
+/// The least time from one commit to the next: under load it makes large groups of many small ones. A change that comes alone does not
+/// wait.
+const PACE: Duration = Duration::from_micros(300);
 /// Records of ended sessions that are removed at a time.
 const PURGE_RECORDS: usize = 250;
 
@@ -46,7 +49,11 @@ impl Writer {
         loop {
             let patience = if self.ended.is_empty() { self.sync_due } else { Some(Instant::now()) };
             match self.queue.next(patience) {
-                Next::Group(group) => self.take(group),
+                Next::Group(group) => {
+                    let start = Instant::now();
+                    self.take(group);
+                    thread::sleep(PACE.saturating_sub(start.elapsed()));
+                }
                 Next::Later => {}
                 Next::Closed => break,
             }
