@@ -127,7 +127,11 @@ fn the_store_needs_a_folder_and_an_interval_its_policy() {
     check(&around("[store]\nsync = \"always\""), &["h.toml:1:1: store: does nothing without a `data_dir`"]);
     check(
         &around("[node]\ndata_dir = \"d\"\n[store]\nsync = \"often\"\nsync_interval_ms = 0"),
-        &["h.toml:4:8: store.sync = \"often\" is not known", "h.toml:5:20: store.sync_interval_ms does nothing with this `sync`", "h.toml:5:20: store.sync_interval_ms: 0 does not fit"],
+        &[
+            "h.toml:4:8: store.sync = \"often\" is not known",
+            "h.toml:5:20: store.sync_interval_ms does nothing with this `sync`",
+            "h.toml:5:20: store.sync_interval_ms: 0 does not fit",
+        ],
     );
 }
 

@@ -44,15 +44,44 @@ impl Value<'_> {
     }
 }
 
+/// What a key stands for; keys are made of those that are left in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Name<'a> {
+    Session(u64),
+    Will(u64),
+    Subscription(u64, &'a str),
+    Used(u64, u16),
+    Flight(Place),
+    Queued(Place),
+    Retained(&'a str),
+}
+
+impl Name<'_> {
+    fn key(self) -> Vec<u8> {
+        match self {
+            Name::Session(session) => key::session(session),
+            Name::Will(session) => key::will(session),
+            Name::Subscription(session, filter) => key::subscription(session, filter),
+            Name::Used(session, id) => key::used(session, id),
+            Name::Flight(place) => key::flight(place.session, place.sequence),
+            Name::Queued(place) => key::queued(place.session, place.sequence),
+            Name::Retained(topic) => key::retained(topic),
+        }
+    }
+}
+
+type Values<'a> = HashMap<Name<'a>, Value<'a>>;
+
 /// One operation for each key that `changes` touch, the last word on it. What came and went within the group is not written at all:
 /// deliveries to clients that are quicker than the disk cost nothing on it.
 pub(super) fn write(changes: &[Change], commit: u64) -> Vec<Operation> {
-    let mut values = HashMap::with_capacity(2 * changes.len());
+    let mut values = Values::with_capacity(changes.len());
     for change in changes {
         put(change, &mut values);
     }
     let mut operations: Vec<Operation> = Vec::with_capacity(values.len() + 1);
-    operations.extend(values.into_iter().map(|(key, value)| {
+    operations.extend(values.into_iter().map(|(name, value)| {
+        let key = name.key();
         let bytes = value.bytes(&key);
         (key, bytes)
     }));
@@ -60,46 +89,44 @@ pub(super) fn write(changes: &[Change], commit: u64) -> Vec<Operation> {
     operations
 }
 
-fn put<'a>(change: &'a Change, values: &mut HashMap<Vec<u8>, Value<'a>>) {
-    let (key, value) = match change {
-        Change::Session(state) => (key::session(state.number), Value::Session(state)),
-        Change::Will(session, Some(will)) => (key::will(*session), Value::Will(will)),
-        Change::Will(session, None) => (key::will(*session), Value::Nothing),
+fn put<'a>(change: &'a Change, values: &mut Values<'a>) {
+    let (name, value) = match change {
+        Change::Session(state) => (Name::Session(state.number), Value::Session(state)),
+        Change::Will(session, Some(will)) => (Name::Will(*session), Value::Will(will)),
+        Change::Will(session, None) => (Name::Will(*session), Value::Nothing),
         Change::Subscribed(session, subscription) => {
-            (key::subscription(*session, &subscription.filter), Value::Subscription(subscription))
+            (Name::Subscription(*session, &subscription.filter), Value::Subscription(subscription))
         }
-        Change::Unsubscribed(session, filter) => (key::subscription(*session, filter), Value::Nothing),
-        Change::Queued(place, parcel) => (key::queued(place.session, place.sequence), Value::Parcel(parcel)),
-        Change::Sent(place, id) => (key::flight(place.session, place.sequence), Value::Flight(*id, false)),
+        Change::Unsubscribed(session, filter) => (Name::Subscription(*session, filter), Value::Nothing),
+        Change::Queued(place, parcel) => (Name::Queued(*place), Value::Parcel(parcel)),
+        Change::Sent(place, id) => (Name::Flight(*place), Value::Flight(*id, false)),
         Change::Received(place, id) => {
-            unqueue(place, values);
-            (key::flight(place.session, place.sequence), Value::Flight(*id, true))
+            unqueue(*place, values);
+            (Name::Flight(*place), Value::Flight(*id, true))
         }
         Change::Done(place) => {
-            let flight = key::flight(place.session, place.sequence);
-            if unqueue(place, values) {
-                values.remove(&flight);
+            if unqueue(*place, values) {
+                values.remove(&Name::Flight(*place));
                 return;
             }
-            (flight, Value::Nothing)
+            (Name::Flight(*place), Value::Nothing)
         }
-        Change::Used(session, id) => (key::used(*session, *id), Value::Used),
-        Change::Released(session, id) => (key::used(*session, *id), Value::Nothing),
+        Change::Used(session, id) => (Name::Used(*session, *id), Value::Used),
+        Change::Released(session, id) => (Name::Used(*session, *id), Value::Nothing),
         // The rest of what it had is recognised by its absence, and removed later.
-        Change::Ended(session) => (key::session(*session), Value::Nothing),
-        Change::Retained(message) => (key::retained(&message.topic), Value::Message(message)),
-        Change::Cleared(topic) => (key::retained(topic), Value::Nothing),
+        Change::Ended(session) => (Name::Session(*session), Value::Nothing),
+        Change::Retained(message) => (Name::Retained(&message.topic), Value::Message(message)),
+        Change::Cleared(topic) => (Name::Retained(topic), Value::Nothing),
     };
-    values.insert(key, value);
+    values.insert(name, value);
 }
 
 /// Takes a message out of its queue; whether it came into it within this group. Places are never used twice, so then nothing is stored.
-fn unqueue(place: &Place, values: &mut HashMap<Vec<u8>, Value<'_>>) -> bool {
-    let key = key::queued(place.session, place.sequence);
-    match values.remove(&key) {
+fn unqueue(place: Place, values: &mut Values<'_>) -> bool {
+    match values.remove(&Name::Queued(place)) {
         Some(Value::Parcel(_)) => true,
         _ => {
-            values.insert(key, Value::Nothing);
+            values.insert(Name::Queued(place), Value::Nothing);
             false
         }
     }

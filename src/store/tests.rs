@@ -52,7 +52,13 @@ fn subscription(filter: &str) -> StoredSubscription {
 }
 
 fn parcel(payload: &str) -> Parcel {
-    Parcel { message: Arc::new(message("t", payload)), qos: QoS::ExactlyOnce, retain: false, subscription_ids: [1, 70_000].into(), share: Some("$share/g/t".into()) }
+    Parcel {
+        message: Arc::new(message("t", payload)),
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        subscription_ids: [1, 70_000].into(),
+        share: Some("$share/g/t".into()),
+    }
 }
 
 fn at(session: u64, sequence: u64) -> Place {

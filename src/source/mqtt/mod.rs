@@ -143,7 +143,8 @@ impl Broker {
         let (store, restored) = restore::open(config, &metrics).await?;
         let (aftermath, pending) = Aftermath::new();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath, store.as_ref()).map_err(|error| BrokerError::Bus(Box::new(error)))?;
+        let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath, store.as_ref())
+            .map_err(|error| BrokerError::Bus(Box::new(error)))?;
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,

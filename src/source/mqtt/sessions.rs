@@ -243,7 +243,8 @@ impl Sessions {
     fn take_parked(&self) -> Vec<Box<Session>> {
         let mut sessions = Vec::new();
         for shard in &self.shards {
-            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable())) {
+            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable()))
+            {
                 if let State::Parked(parked) = slot.state {
                     sessions.push(parked.session);
                 }

@@ -93,10 +93,12 @@ impl Connection {
         self.barrier.put(self.output.len());
     }
 
-    /// A change that the session wants durable.
-    pub(super) fn persist(&mut self, change: Change) {
-        if let Some(store) = &self.shared.store {
-            self.barrier.note(store.add(change));
+    /// Hands over what the session wants durable.
+    pub(super) fn persist_changes(&mut self) {
+        if let Some(store) = self.shared.store.as_ref().filter(|_| !self.changes.is_empty()) {
+            let mut batch = store.batch();
+            self.changes.drain(..).for_each(|change| batch.add(change));
+            self.barrier.note(batch.ticket());
         }
     }
 

@@ -36,6 +36,7 @@ use super::{
 use crate::{
     event::{Client, Closing, Detail},
     hook::Hook,
+    store::Change,
 };
 
 /// The read buffer of a fresh connection, bytes.
@@ -52,6 +53,8 @@ struct Connection {
     input: BytesMut,
     read_bytes: usize,
     output: BytesMut,
+    /// What the session wants durable, until it is handed over.
+    changes: Vec<Change>,
     /// What of the output must wait for the store.
     barrier: Barrier,
     outputs: Vec<Output>,
@@ -96,6 +99,7 @@ where
         input,
         read_bytes: open::READ_BYTES,
         output: BytesMut::new(),
+        changes: Vec::new(),
         barrier: Barrier::new(shared.store.as_ref()),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),

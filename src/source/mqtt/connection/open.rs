@@ -186,10 +186,10 @@ impl Connection {
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         let mut outputs = std::mem::take(&mut self.outputs);
-        let mut end = None;
+        let (mut end, mut fault) = (None, None);
         for output in outputs.drain(..) {
             match output {
-                Output::Send(packet) => self.send(packet)?,
+                Output::Send(packet) => fault = fault.or(self.send(packet).err()),
                 Output::Publish { message, number, receipt, trace } => {
                     self.shared.metrics.messages_received.inc();
                     self.lane.add(Work::Publish { message, number, receipt, trace });
@@ -199,12 +199,16 @@ impl Connection {
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
                 Output::Subscribe { filter, granted, is_new, retained } => self.subscribe(&filter, granted, is_new, retained, now_ms),
                 Output::Unsubscribe(filter) => self.unsubscribe(&filter),
-                Output::Persist(change) => self.persist(change),
-                Output::Barrier => self.barrier.put(self.output.len()),
+                Output::Persist(change) => self.changes.push(change),
+                Output::Barrier => {
+                    self.persist_changes();
+                    self.barrier.put(self.output.len());
+                }
                 Output::Goodbye { closing, with_will } => end = Some(End { closing, with_will }),
             }
         }
         self.outputs = outputs;
+        self.persist_changes();
         if let Some(session) = &mut self.session {
             let Unmade { delivered, acked } = session.take_unmade();
             for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
@@ -213,7 +217,7 @@ impl Connection {
                 }
             }
         }
-        Ok(end)
+        fault.map_or(Ok(end), Err)
     }
 
     fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {

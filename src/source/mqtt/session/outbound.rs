@@ -144,9 +144,7 @@ impl Outbound {
     /// PUBCOMP: the sequence of the delivery that it ends; one that nobody waits for is ignored.
     pub(super) fn pubcomp(&mut self, id: u16) -> Result<Option<u64>, Fault> {
         match self.flight(id) {
-            Some((_, flight)) if flight.qos != QoS::ExactlyOnce || flight.parcel.is_some() => {
-                Err(Fault::protocol("PUBCOMP before PUBREC"))
-            }
+            Some((_, flight)) if flight.qos != QoS::ExactlyOnce || flight.parcel.is_some() => Err(Fault::protocol("PUBCOMP before PUBREC")),
             Some(_) => Ok(self.finish(id).map(|(sequence, _)| sequence)),
             None => Ok(None),
         }

@@ -10,12 +10,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    Filters, Granted, Link, Output, Session, Unmade,
-    aliases::ServerAliases,
-    inbound::Inbound,
-    outbound::Outbound,
-};
+use super::{Filters, Granted, Link, Output, Session, Unmade, aliases::ServerAliases, inbound::Inbound, outbound::Outbound};
 use crate::{
     config::Mqtt,
     event::{Client, QoS, Settlements, Text},
@@ -156,12 +151,8 @@ fn granted(stored: StoredSubscription) -> (Text, Granted) {
         1 => RetainHandling::WhenNew,
         _ => RetainHandling::Never,
     };
-    let options = SubscribeOptions {
-        qos: stored.qos,
-        no_local: stored.no_local,
-        retain_as_published: stored.retain_as_published,
-        retain_handling,
-    };
+    let options =
+        SubscribeOptions { qos: stored.qos, no_local: stored.no_local, retain_as_published: stored.retain_as_published, retain_handling };
     (stored.filter, Granted { options, subscription_id: stored.subscription_id })
 }
 
