@@ -58,10 +58,8 @@ fn allow_many_files() {
 /// Says `ready` once, with the bound addresses.
 fn announce(bridge: &Bridge) {
     let addresses: Vec<String> = bridge.addresses().iter().map(|(name, address)| format!("{name}={address}")).collect();
-    match bridge.embedded_kafka() {
-        Some(kafka) => tracing::info!(addresses = addresses.join(","), kafka, "ready"),
-        None => tracing::info!(addresses = addresses.join(","), "ready"),
-    }
+    let admin = bridge.admin_address().map(tracing::field::display);
+    tracing::info!(addresses = addresses.join(","), kafka = bridge.embedded_kafka(), admin, "ready");
 }
 
 async fn drain(bridge: Bridge) {

@@ -1,4 +1,5 @@
-//! `[mqtt]`: what the broker allows; every bound is per connection or session unless it says otherwise.
+//! `[mqtt]`: what the broker allows; every bound is per connection or session unless it says otherwise. A listener's `limits` may say
+//! otherwise for its own clients.
 
 use super::reader::Table;
 use crate::topic;
@@ -8,6 +9,14 @@ use crate::topic;
 pub struct Mqtt {
     /// Largest packet accepted, bytes; announced to MQTT 5 clients.
     pub max_packet_bytes: u32,
+    /// Largest payload of a PUBLISH or a will, bytes; larger ones are refused and dropped as `too-large`, the connection stays.
+    pub max_payload_bytes: usize,
+    /// Levels of a topic name or filter.
+    pub max_topic_levels: usize,
+    /// Publishes of one client per second, after a burst of one second's; beyond, reading from it pauses. 0: any number.
+    pub messages_per_s: u64,
+    /// Bytes of one client per second, of all its packets, after a burst of one second's; beyond, reading from it pauses. 0: any number.
+    pub bytes_per_s: u64,
     /// Publishes of one connection that may wait for their acknowledgement; reading pauses beyond. Announced as receive maximum.
     pub receive_maximum: u16,
     /// Deliveries to one client that may wait for its acknowledgement; MQTT 5 clients may ask for fewer.
@@ -38,6 +47,8 @@ pub struct Mqtt {
     pub server_reference: Option<String>,
     /// What an MQTT 3.1.1 publisher is told about a refused QoS 1 or 2 message; the protocol has no third way [MQTT-3.3.5-2].
     pub denied_publish: DeniedPublish,
+    /// How often the broker's figures under `$SYS/` are made anew, seconds; 0: there are none.
+    pub sys_interval_s: u64,
 }
 
 /// What an MQTT 3.1.1 publisher is told about a refused message.
@@ -66,10 +77,20 @@ pub enum SharedStrategy {
     HashTopic,
 }
 
+/// What MQTT itself allows (section 1.5.5).
+const MAX_MQTT_BYTES: u64 = 268_435_455;
+
+/// The most that `max_topic_levels` can be, so that every walk over levels is bounded.
+pub const MOST_TOPIC_LEVELS: usize = 128;
+
 impl Default for Mqtt {
     fn default() -> Self {
         Mqtt {
             max_packet_bytes: 1 << 20,
+            max_payload_bytes: MAX_MQTT_BYTES as usize,
+            max_topic_levels: MOST_TOPIC_LEVELS,
+            messages_per_s: 0,
+            bytes_per_s: 0,
             receive_maximum: 256,
             max_inflight: 256,
             max_queued_messages: 100_000,
@@ -84,36 +105,52 @@ impl Default for Mqtt {
             response_information: None,
             server_reference: None,
             denied_publish: DeniedPublish::Acknowledge,
+            sys_interval_s: 10,
         }
     }
 }
 
 impl Mqtt {
-    #[rustfmt::skip]
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         let d = Mqtt::default();
         Mqtt {
-            max_packet_bytes: table.integer("max_packet_bytes", 128..=268_435_455, d.max_packet_bytes.into()) as u32,
+            max_retained_messages: table.integer("max_retained_messages", 0..=1 << 40, d.max_retained_messages as u64) as usize,
+            shared_strategy: table.choice("shared_strategy", STRATEGIES).map_or(d.shared_strategy, |placed| placed.value),
+            server_reference: table
+                .parsed("server_reference", "write \"host:port\"; several with blanks between", server_reference)
+                .map(|placed| placed.value),
+            ..Mqtt::read_bounds(table, &d)
+        }
+    }
+
+    /// Those that a listener may set for its own clients; `d` holds what is not set.
+    #[rustfmt::skip]
+    pub(super) fn read_bounds(table: &mut Table<'_>, d: &Mqtt) -> Self {
+        Mqtt {
+            max_packet_bytes: table.integer("max_packet_bytes", 128..=MAX_MQTT_BYTES, d.max_packet_bytes.into()) as u32,
+            max_payload_bytes: table.integer("max_payload_bytes", 0..=MAX_MQTT_BYTES, d.max_payload_bytes as u64) as usize,
+            max_topic_levels: table.integer("max_topic_levels", 1..=MOST_TOPIC_LEVELS as u64, d.max_topic_levels as u64) as usize,
+            messages_per_s: table.integer("messages_per_s", 0..=100_000_000, d.messages_per_s),
+            bytes_per_s: table.integer("bytes_per_s", 0..=1 << 40, d.bytes_per_s),
             receive_maximum: table.integer("receive_maximum", 1..=65_535, d.receive_maximum.into()) as u16,
             max_inflight: table.integer("max_inflight", 1..=65_535, d.max_inflight.into()) as u16,
             max_queued_messages: table.integer("max_queued_messages", 0..=100_000_000, d.max_queued_messages as u64) as usize,
             max_queued_bytes: table.integer("max_queued_bytes", 0..=1 << 40, d.max_queued_bytes as u64) as usize,
             max_session_expiry_s: table.integer("max_session_expiry_s", 0..=u32::MAX.into(), d.max_session_expiry_s.into()) as u32,
             max_subscriptions: table.integer("max_subscriptions", 1..=1_000_000, d.max_subscriptions as u64) as usize,
-            max_retained_messages: table.integer("max_retained_messages", 0..=1 << 40, d.max_retained_messages as u64) as usize,
+            max_retained_messages: d.max_retained_messages,
             connect_timeout_ms: table.integer("connect_timeout_ms", 1..=3_600_000, d.connect_timeout_ms),
             max_keep_alive_s: table.integer("max_keep_alive_s", 0..=65_535, d.max_keep_alive_s.into()) as u16,
             max_topic_aliases: table.integer("max_topic_aliases", 0..=65_535, d.max_topic_aliases.into()) as u16,
-            shared_strategy: table.choice("shared_strategy", STRATEGIES).map_or(d.shared_strategy, |placed| placed.value),
+            shared_strategy: d.shared_strategy,
             response_information: table
                 .parsed("response_information", "write the beginning of a topic: \"replies/%c\"", response_information)
-                .map(|placed| placed.value),
-            server_reference: table
-                .parsed("server_reference", "write \"host:port\"; several with blanks between", server_reference)
-                .map(|placed| placed.value),
+                .map_or_else(|| d.response_information.clone(), |placed| Some(placed.value)),
+            server_reference: d.server_reference.clone(),
             denied_publish: table
                 .choice("denied_publish", &[("acknowledge", DeniedPublish::Acknowledge), ("disconnect", DeniedPublish::Disconnect)])
                 .map_or(d.denied_publish, |placed| placed.value),
+            sys_interval_s: table.integer("sys_interval_s", 0..=86_400, d.sys_interval_s),
         }
     }
 }

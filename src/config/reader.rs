@@ -218,8 +218,8 @@ impl<'a> Table<'a> {
         all
     }
 
-    /// Where `key` is written, if it is.
-    pub(super) fn has(&self, key: &'static str) -> Option<Place> {
+    /// Where a value is written, if it is.
+    pub(super) fn placed(&self, key: &'static str) -> Option<Place> {
         self.value(key).map(|(_, place)| place)
     }
 

@@ -46,7 +46,7 @@ impl SyncPolicy {
         let words = [("always", SyncPolicy::Always), ("interval", SyncPolicy::Interval(0)), ("never", SyncPolicy::Never)];
         let sync = table.choice("sync", &words).map_or(SyncPolicy::Always, |Placed { value, .. }| value);
         let interval_ms = table.integer("sync_interval_ms", 1..=3_600_000, Self::INTERVAL_MS);
-        match (sync, table.has("sync_interval_ms")) {
+        match (sync, table.placed("sync_interval_ms")) {
             (SyncPolicy::Interval(_), _) => SyncPolicy::Interval(interval_ms),
             (sync, None) => sync,
             (sync, Some(place)) => {

@@ -13,9 +13,6 @@ use crate::event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text}
 /// Entries of each queue that may wait.
 const QUEUE: usize = 1024;
 
-/// A will that is due.
-type Due = (Box<Message>, Trace);
-
 /// Something to do later.
 #[derive(Debug)]
 enum Late<T> {
@@ -27,14 +24,14 @@ enum Late<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Aftermath {
     events: mpsc::Sender<Late<Detail>>,
-    wills: mpsc::Sender<Late<Due>>,
+    wills: mpsc::Sender<Late<Box<Message>>>,
 }
 
 /// The tasks' ends of the queues, until the broker is complete.
 #[derive(Debug)]
 pub(super) struct Pending {
     events: mpsc::Receiver<Late<Detail>>,
-    wills: mpsc::Receiver<Late<Due>>,
+    wills: mpsc::Receiver<Late<Box<Message>>>,
 }
 
 impl Aftermath {
@@ -55,9 +52,9 @@ impl Aftermath {
         add(&self.events, Late::Do(client, detail)).await;
     }
 
-    /// Publishes a will, together with what it leaves in the store.
-    pub(super) async fn publish(&self, client: Arc<Client>, message: Message, trace: Trace) {
-        add(&self.wills, Late::Do(client, (Box::new(message), trace))).await;
+    /// Publishes a will.
+    pub(super) async fn publish(&self, client: Arc<Client>, message: Message) {
+        add(&self.wills, Late::Do(client, Box::new(message))).await;
     }
 
     /// Waits until everything added before is done.
@@ -107,12 +104,12 @@ async fn raise(mut events: mpsc::Receiver<Late<Detail>>, shared: Weak<Shared>) {
     }
 }
 
-async fn publish_wills(mut wills: mpsc::Receiver<Late<Due>>, shared: Weak<Shared>) {
+async fn publish_wills(mut wills: mpsc::Receiver<Late<Box<Message>>>, shared: Weak<Shared>) {
     while let Some(late) = wills.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         match late {
-            Late::Do(client, (message, trace)) => {
-                if let (_, Some(routed)) = publish(&shared, &client, *message, Receipt::nobody(), trace).await {
+            Late::Do(client, message) => {
+                if let (_, Some(routed)) = publish(&shared, &client, *message, Receipt::nobody(), Trace::None).await {
                     shared.bus.send(&client.client_id, &mut vec![routed]).await;
                 }
             }

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::session::Verdict;
+use super::{inspect::Figures, session::Verdict};
 use crate::{
     config::Mqtt,
     event::{Client, DropReason, Message, QoS, Text},
@@ -81,6 +81,8 @@ pub(super) struct Mailbox {
     client_id: Text,
     max_messages: usize,
     max_bytes: usize,
+    /// What operators may see of the session.
+    pub(super) figures: Figures,
     /// Whether its client is in.
     connected: AtomicBool,
     /// Where what waits is stored too.
@@ -107,6 +109,7 @@ impl Mailbox {
             client_id: client.client_id.clone(),
             max_messages: limits.max_queued_messages,
             max_bytes: limits.max_queued_bytes,
+            figures: Figures::default(),
             connected: AtomicBool::new(false),
             store: OnceLock::new(),
             durable: AtomicBool::new(false),
@@ -152,6 +155,11 @@ impl Mailbox {
     pub(super) fn keep_in(&self, store: &Store, session: u64) {
         let _ = self.store.set((store.clone(), session)); // an error: it was kept there before
         self.durable.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the session is stored.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.get().map(|(store, _)| store)
     }
 
     /// Nothing is stored from now on.
@@ -227,6 +235,12 @@ impl Mailbox {
         }
         inner.bytes -= weight;
         !inner.parcels.is_empty()
+    }
+
+    /// How many messages wait, and what they weigh in bytes.
+    pub(super) fn backlog(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.parcels.len(), inner.bytes)
     }
 
     /// A verdict that a former connection of the session still brings.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Client, Detail, DropReason, Dropping, Message, Outcome, Receipt, Text},
     pipeline::Decision,
-    store::{Change, Store},
+    store::Store,
 };
 
 /// Publishes a message; the verdict, and what the bus is to carry.
@@ -35,9 +35,7 @@ pub(super) async fn publish(
             (Verdict::Swallowed, None)
         }
         Decision::Deny(denial) => {
-            // A will that is denied is done with; an identifier that is denied is free.
-            let store = shared.store.as_ref().filter(|_| matches!(trace, Trace::With(Change::Will(..))));
-            settle(store, share, trace);
+            settle(None, share, trace);
             (Verdict::Denied(denial), None)
         }
     }

@@ -1,14 +1,15 @@
 //! The last message of each topic, for those who subscribe later.
 //!
 //! A tree by topic level, so that a subscription costs what its filter reaches. Bounded in messages; a topic deeper than
-//! [`MAX_TOPIC_LEVELS`] (only a guest could make one) is not retained. With a store, what is retained outlives the process.
+//! [`MOST_TOPIC_LEVELS`] (only a guest could make one) is not retained. With a store, what is retained outlives the process.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::session::connect::{MAX_TOPIC_LEVELS, too_deep};
+use super::session::connect::too_deep;
 use crate::{
+    config::MOST_TOPIC_LEVELS,
     event::{Message, Receipt},
     metrics::Metrics,
     store::{Change, Store},
@@ -78,7 +79,7 @@ impl Retained {
     /// Without `receipt` it comes from the store, which needs not be told.
     fn put(&self, message: &Arc<Message>, receipt: Option<Option<&Receipt>>) -> Kept {
         let mut tree = self.tree.write();
-        if too_deep(&message.topic) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
+        if too_deep(&message.topic, MOST_TOPIC_LEVELS) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
             return Kept::Full;
         }
         if tree.root.node(&message.topic).message.replace(Arc::clone(message)).is_none() {
@@ -116,13 +117,20 @@ impl Retained {
         }
     }
 
-    fn remove(&self, topic: &str, receipt: Option<&Receipt>, condition: impl Fn(&Message) -> bool) {
+    /// Forgets the retained message of a topic; whether there was one.
+    pub(super) fn forget(&self, topic: &str) -> bool {
+        self.remove(topic, None, |_| true)
+    }
+
+    fn remove(&self, topic: &str, receipt: Option<&Receipt>, condition: impl Fn(&Message) -> bool) -> bool {
         let mut tree = self.tree.write();
-        if tree.root.remove(&mut topic.split('/').take(MAX_TOPIC_LEVELS), &condition) {
+        let removed = tree.root.remove(&mut topic.split('/').take(MOST_TOPIC_LEVELS), &condition);
+        if removed {
             tree.count -= 1;
             self.metrics.retained_messages.dec();
             self.persist(receipt, || Change::Cleared(topic.into()));
         }
+        removed
     }
 }
 

@@ -7,6 +7,8 @@
 //! Sessions end when their expiry interval has passed, and with the process unless they are durable. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
+mod kick;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
@@ -20,11 +22,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+pub(super) use self::kick::kick;
 use super::{
     Shared,
-    mailbox::Parcel,
+    mailbox::{Mailbox, Parcel},
     reason,
-    session::{Session, Trace, connect::LastWill},
+    session::{Session, connect::LastWill},
 };
 use crate::{
     event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms},
@@ -33,11 +36,21 @@ use crate::{
 
 const SHARDS: usize = 16;
 
+/// What whoever takes hold of a client id wants of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// The client goes on with it.
+    Resume,
+    /// The client throws it away.
+    CleanStart,
+    /// An operator ends the connection, and perhaps the session too.
+    Kick { end_session: bool },
+}
+
 /// Asks a connection to give up its session.
 #[derive(Debug)]
 pub(super) struct Eviction {
-    /// The successor throws the session away.
-    pub(super) clean_start: bool,
+    pub(super) demand: Demand,
     pub(super) reply: oneshot::Sender<Handover>,
 }
 
@@ -46,6 +59,8 @@ pub(super) struct Eviction {
 pub(super) struct Handover {
     /// `None`: it has ended, and the evicted connection raises its end.
     pub(super) session: Option<Box<Session>>,
+    /// A will that waits for its delay; void when the client is back.
+    pub(super) will: Option<Will>,
     /// Answers when the evicted connection has raised its last event.
     pub(super) done: oneshot::Receiver<()>,
 }
@@ -78,8 +93,18 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Online(oneshot::Sender<Eviction>),
+    /// With its mailbox, as soon as it has its session.
+    Online(oneshot::Sender<Eviction>, Option<Arc<Mailbox>>),
     Parked(Box<Parked>),
+}
+
+impl Slot {
+    fn show(&self) -> Option<(&Arc<Mailbox>, bool, Option<Instant>)> {
+        match &self.state {
+            State::Online(_, mailbox) => mailbox.as_ref().map(|mailbox| (mailbox, true, None)),
+            State::Parked(parked) => Some((parked.session.mailbox(), false, parked.ends)),
+        }
+    }
 }
 
 /// A session that waits for its client.
@@ -142,11 +167,15 @@ impl Sessions {
     }
 
     /// Takes hold of a client id for a new connection.
-    pub(super) fn enter(&self, client_id: &Text, clean_start: bool) -> (Tenancy, Before) {
+    pub(super) fn enter(&self, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
+        self.take_hold(&mut self.shard(client_id).lock(), client_id, demand)
+    }
+
+    fn take_hold(&self, shard: &mut HashMap<Text, Slot>, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
         let (sender, eviction) = oneshot::channel();
         let number = self.number();
-        let slot = Slot { number, state: State::Online(sender) };
-        let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
+        let slot = Slot { number, state: State::Online(sender, None) };
+        let old = shard.insert(client_id.clone(), slot);
         let old_number = old.as_ref().map(|slot| slot.number);
         let before = match old.map(|slot| slot.state) {
             None => Before::Nothing,
@@ -156,15 +185,42 @@ impl Sessions {
                 }
                 Before::Parked(parked.session, parked.will)
             }
-            Some(State::Online(evict)) => {
+            Some(State::Online(evict, _)) => {
                 let (reply, answer) = oneshot::channel();
-                match evict.send(Eviction { clean_start, reply }) {
+                match evict.send(Eviction { demand, reply }) {
                     Ok(()) => Before::Taken(answer),
                     Err(_) => Before::Nothing, // its connection ended without leaving: it had no session to hand over
                 }
             }
         };
         (Tenancy { number, eviction }, before)
+    }
+
+    /// A connection has its session now.
+    pub(super) fn settle(&self, tenancy: &Tenancy, mailbox: &Arc<Mailbox>) {
+        let mut shard = self.shard(mailbox.client_id()).lock();
+        if let Some(Slot { state: State::Online(_, known), number }) = shard.get_mut(mailbox.client_id())
+            && *number == tenancy.number
+        {
+            *known = Some(Arc::clone(mailbox));
+        }
+    }
+
+    /// Shows every session: its mailbox, whether its client is there, when it ends.
+    pub(super) fn each(&self, mut show: impl FnMut(&Arc<Mailbox>, bool, Option<Instant>)) {
+        for shard in &self.shards {
+            for slot in shard.lock().values() {
+                if let Some((mailbox, online, ends)) = slot.show() {
+                    show(mailbox, online, ends);
+                }
+            }
+        }
+    }
+
+    /// Shows one.
+    pub(super) fn find(&self, client_id: &str) -> Option<(Arc<Mailbox>, bool, Option<Instant>)> {
+        let shard = self.shard(client_id).lock();
+        shard.get(client_id)?.show().map(|(mailbox, online, ends)| (Arc::clone(mailbox), online, ends))
     }
 
     /// A connection leaves its session behind, to wait for its client for `session.expiry_s()`; its will may wait too.
@@ -178,6 +234,7 @@ impl Sessions {
         let ends = (expiry_s != u32::MAX).then(|| after(expiry_s));
         let will_due = will.as_ref().map(|(_, will)| after(will.delay_s.min(expiry_s)));
         let look = will_due.into_iter().chain(ends).min();
+        session.leave(will.is_some(), now_ms());
         {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == tenancy.number) else { return Err(session) };
@@ -222,7 +279,10 @@ impl Sessions {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
             let State::Parked(parked) = &mut slot.state else { continue };
-            due.extend(parked.will.take().map(|will| Due::Will(will, void_will(&parked.session))));
+            if let Some(will) = parked.will.take() {
+                parked.session.forget_will(); // now: a will that its client brings when it comes back is another one
+                due.push(Due::Will(will));
+            }
             match parked.ends {
                 Some(ends) if ends <= now => {
                     if let Some(Slot { state: State::Parked(parked), .. }) = shard.remove(&client_id) {
@@ -274,7 +334,7 @@ impl Sessions {
 }
 
 enum Due {
-    Will(Will, Trace),
+    Will(Will),
     End(Box<Session>),
 }
 
@@ -288,8 +348,11 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             let Some(shared) = shared.upgrade() else { return };
             for due in shared.sessions.due(Instant::now()) {
                 match due {
-                    Due::Will(will, trace) => publish_will(&shared, will, trace).await,
-                    Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
+                    Due::Will(will) => publish_will(&shared, will).await,
+                    Due::End(session) => {
+                        shared.metrics.sessions_expired.inc();
+                        end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await;
+                    }
                 }
             }
             let glance = Instant::now() + GLANCE;
@@ -302,20 +365,15 @@ pub(super) async fn expire(shared: Weak<Shared>) {
 /// Publishes what still waits for its delay.
 pub(super) async fn publish_waiting_wills(shared: &Shared) {
     for will in shared.sessions.waiting_wills() {
-        publish_will(shared, will, Trace::None).await;
+        publish_will(shared, will).await;
     }
 }
 
-/// What is left of a session's will in the store once it is published.
-pub(super) fn void_will(session: &Session) -> Trace {
-    if session.is_durable() { Trace::With(Change::Will(session.number(), None)) } else { Trace::None }
-}
-
 /// Publishes a will that is due.
-pub(super) async fn publish_will(shared: &Shared, (client, will): Will, trace: Trace) {
+pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
     let mut message = will.message;
     message.received_at_ms = now_ms();
-    shared.aftermath.publish(client, message, trace).await;
+    shared.aftermath.publish(client, message).await;
 }
 
 /// Why a session ends.
@@ -354,7 +412,7 @@ pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -
         let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
         group.is_some_and(|group| group.deliver(&parcel.message, batch.as_mut()).is_ok())
     };
-    let lost = session.end().into_iter().filter(|parcel| !hand_on(parcel));
+    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
     let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
     last.push(match ending {
         Ending::Discarded => Detail::SessionDiscarded,

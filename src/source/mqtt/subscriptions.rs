@@ -8,7 +8,9 @@
 //!
 //! Absent: the sessions' own record of what they hold, which decides about "new" and about cleaning up.
 
+mod look;
 mod share;
+mod tree;
 
 use std::{
     collections::HashMap,
@@ -22,6 +24,7 @@ use std::{
 use parking_lot::RwLock;
 
 pub(super) use self::share::Group;
+use self::tree::Node;
 use super::{
     mailbox::{Mailbox, Parcel},
     session::Granted,
@@ -113,14 +116,6 @@ struct Held {
 /// The entries of one filter, sorted by session: sessions are numbered in order, so most are added at the end.
 #[derive(Debug, Default)]
 struct Entries(Vec<Entry>);
-
-#[derive(Debug, Default)]
-struct Node {
-    levels: HashMap<Box<str>, Node>,
-    plus: Option<Box<Node>>,
-    here: Held,
-    below: Held,
-}
 
 impl Subscriptions {
     /// None yet; groups choose by `strategy`.
@@ -294,84 +289,6 @@ impl Held {
     fn collect(&self, publisher: &str, receivers: &mut Receivers) {
         self.entries.collect(publisher, &mut receivers.sessions);
         receivers.groups.extend(self.groups.iter().map(Arc::clone));
-    }
-}
-
-impl Node {
-    /// Who stands under a filter, with the way to it.
-    fn held(&mut self, filter: &str) -> &mut Held {
-        let mut node = self;
-        for level in filter.split('/') {
-            node = match level {
-                "#" => return &mut node.below,
-                "+" => node.plus.get_or_insert_default(),
-                level => node.levels.entry(level.into()).or_default(),
-            };
-        }
-        &mut node.here
-    }
-
-    /// The same, if the way is there.
-    fn get(&self, filter: &str) -> Option<&Held> {
-        let mut node = self;
-        for level in filter.split('/') {
-            node = match level {
-                "#" => return Some(&node.below),
-                "+" => node.plus.as_deref()?,
-                level => node.levels.get(level)?,
-            };
-        }
-        Some(&node.here)
-    }
-
-    /// Removes with `take` and clears the way that leads nowhere else; whether it was there. Filters are at most
-    /// [`super::session::connect::MAX_TOPIC_LEVELS`] deep, and so is the recursion.
-    fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, take: &impl Fn(&mut Held) -> bool) -> bool {
-        match levels.next() {
-            None => take(&mut self.here),
-            Some("#") => take(&mut self.below),
-            Some("+") => {
-                let Some(node) = &mut self.plus else { return false };
-                let removed = node.remove(levels, take);
-                if node.is_empty() {
-                    self.plus = None;
-                }
-                removed
-            }
-            Some(level) => {
-                let Some(node) = self.levels.get_mut(level) else { return false };
-                let removed = node.remove(levels, take);
-                if node.is_empty() {
-                    self.levels.remove(level);
-                }
-                removed
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.levels.is_empty() && self.plus.is_none() && self.here.is_empty() && self.below.is_empty()
-    }
-
-    /// Walks all ways through the tree that `topic` allows, with a list of its own instead of recursion.
-    fn collect(&self, topic: &str, publisher: &str, receivers: &mut Receivers) {
-        let reserved = topic.starts_with('$'); // wildcards of the first level do not match [MQTT-4.7.2-1]
-        let mut ways = vec![(self, Some(topic), true)];
-        while let Some((node, rest, first)) = ways.pop() {
-            let wildcards = !(first && reserved);
-            if wildcards {
-                node.below.collect(publisher, receivers);
-            }
-            let Some(rest) = rest else {
-                node.here.collect(publisher, receivers);
-                continue;
-            };
-            let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
-            ways.extend(node.levels.get(level).map(|node| (node, rest, false)));
-            if wildcards {
-                ways.extend(node.plus.as_deref().map(|node| (node, rest, false)));
-            }
-        }
     }
 }
 

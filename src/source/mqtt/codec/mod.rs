@@ -134,6 +134,18 @@ impl Codec {
     }
 }
 
+/// How many PINGREQs there are among the packets that begin `buffer` and are there as a whole, and the bytes of all these packets.
+pub(super) fn pings(buffer: &[u8]) -> (usize, usize) {
+    let (mut pings, mut bytes) = (0, 0);
+    while let Some(rest) = buffer.get(bytes..)
+        && let Ok(Some(frame)) = Frame::read(rest, rest.len())
+    {
+        pings += usize::from(rest.starts_with(&[0xC0, 0x00]));
+        bytes += frame.total;
+    }
+    (pings, bytes)
+}
+
 fn without_text(packet: Outgoing) -> Outgoing {
     match packet {
         Outgoing::PubAck(ack) => Outgoing::PubAck(Ack { text: None, ..ack }),
@@ -169,3 +181,6 @@ fn fault(error: DecodeError) -> Fault {
     };
     Fault::new(code, word, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

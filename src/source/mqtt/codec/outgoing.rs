@@ -17,7 +17,7 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
                 reason::SUCCESS => v3::ConnectAckReason::ConnectionAccepted,
                 reason::UNSUPPORTED_PROTOCOL_VERSION => v3::ConnectAckReason::UnacceptableProtocolVersion,
                 reason::CLIENT_IDENTIFIER_NOT_VALID => v3::ConnectAckReason::IdentifierRejected,
-                reason::SERVER_UNAVAILABLE | reason::SERVER_SHUTTING_DOWN | reason::USE_ANOTHER_SERVER => {
+                reason::SERVER_UNAVAILABLE | reason::SERVER_SHUTTING_DOWN | reason::USE_ANOTHER_SERVER | reason::QUOTA_EXCEEDED => {
                     v3::ConnectAckReason::ServiceUnavailable
                 }
                 reason::BAD_USER_NAME_OR_PASSWORD => v3::ConnectAckReason::BadUserNameOrPassword,

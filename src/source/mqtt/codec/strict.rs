@@ -9,102 +9,16 @@
 //!
 //! Nothing is allocated but the fault.
 
+mod kind;
+mod rules;
+
+use self::rules::{
+    AUTHENTICATION_DATA, AUTHENTICATION_METHOD, MESSAGE_EXPIRY, PAYLOAD_FORMAT, Rule, SERVER_REFERENCE, SUBSCRIPTION_ID, Value, rule,
+};
 use crate::source::mqtt::{
     packet::Protocol,
     reason::{self, Fault},
 };
-
-/// Control packet types (MQTT 5, section 2.1.2).
-mod kind {
-    pub(super) const CONNECT: u8 = 1;
-    pub(super) const PUBLISH: u8 = 3;
-    pub(super) const PUBACK: u8 = 4;
-    pub(super) const PUBREC: u8 = 5;
-    pub(super) const PUBREL: u8 = 6;
-    pub(super) const PUBCOMP: u8 = 7;
-    pub(super) const SUBSCRIBE: u8 = 8;
-    pub(super) const UNSUBSCRIBE: u8 = 10;
-    pub(super) const PINGREQ: u8 = 12;
-    pub(super) const DISCONNECT: u8 = 14;
-    pub(super) const AUTH: u8 = 15;
-    /// Not a packet: the properties of a will.
-    pub(super) const WILL: u8 = 0;
-}
-
-/// What a value looks like.
-#[derive(Clone, Copy, PartialEq)]
-enum Value {
-    Flag,
-    U16,
-    U32,
-    /// A variable byte integer.
-    Variable,
-    Text,
-    Data,
-    /// Two texts; the only property of which there may be many in every packet.
-    Pair,
-}
-
-/// A property as clients may send it.
-#[derive(Clone, Copy)]
-struct Rule {
-    value: Value,
-    /// One bit for each packet type that may carry it.
-    packets: u16,
-    /// The reason code when the value is 0, if it must not be.
-    zero: Option<u8>,
-}
-
-const fn bits(packets: &[u8]) -> u16 {
-    let (mut bits, mut at) = (0, 0);
-    while at < packets.len() {
-        bits |= 1 << packets[at];
-        at += 1;
-    }
-    bits
-}
-
-const MESSAGE_EXPIRY: u8 = 0x02;
-const PAYLOAD_FORMAT: u8 = 0x01;
-const SUBSCRIPTION_ID: u8 = 0x0B;
-const AUTHENTICATION_METHOD: u8 = 0x15;
-const AUTHENTICATION_DATA: u8 = 0x16;
-const SERVER_REFERENCE: u8 = 0x1C;
-const USER: u8 = 0x26;
-
-/// By identifier (MQTT 5, section 2.2.2.2); those that only servers send are missing.
-static RULES: [Option<Rule>; 0x2B] = rules();
-
-const fn rules() -> [Option<Rule>; 0x2B] {
-    use kind::{AUTH, CONNECT, DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, UNSUBSCRIBE, WILL};
-    const MESSAGE: u16 = bits(&[PUBLISH, WILL]);
-    const ANSWERS: u16 = bits(&[PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT, AUTH]);
-    const ALL: u16 = MESSAGE | ANSWERS | bits(&[CONNECT, SUBSCRIBE, UNSUBSCRIBE]);
-    const ERROR: Option<u8> = Some(reason::PROTOCOL_ERROR);
-    const fn rule(value: Value, packets: u16, zero: Option<u8>) -> Option<Rule> {
-        Some(Rule { value, packets, zero })
-    }
-    let mut rules = [None; 0x2B];
-    rules[PAYLOAD_FORMAT as usize] = rule(Value::Flag, MESSAGE, None);
-    rules[MESSAGE_EXPIRY as usize] = rule(Value::U32, MESSAGE, None);
-    rules[0x03] = rule(Value::Text, MESSAGE, None); // content type
-    rules[0x08] = rule(Value::Text, MESSAGE, None); // response topic
-    rules[0x09] = rule(Value::Data, MESSAGE, None); // correlation data
-    rules[SUBSCRIPTION_ID as usize] = rule(Value::Variable, bits(&[PUBLISH, SUBSCRIBE]), ERROR);
-    rules[0x11] = rule(Value::U32, bits(&[CONNECT, DISCONNECT]), None); // session expiry interval
-    rules[AUTHENTICATION_METHOD as usize] = rule(Value::Text, bits(&[CONNECT, AUTH]), None);
-    rules[AUTHENTICATION_DATA as usize] = rule(Value::Data, bits(&[CONNECT, AUTH]), None);
-    rules[0x17] = rule(Value::Flag, bits(&[CONNECT]), None); // request problem information
-    rules[0x18] = rule(Value::U32, bits(&[WILL]), None); // will delay interval
-    rules[0x19] = rule(Value::Flag, bits(&[CONNECT]), None); // request response information
-    rules[0x1F] = rule(Value::Text, ANSWERS, None); // reason string
-    rules[0x21] = rule(Value::U16, bits(&[CONNECT]), ERROR); // receive maximum
-    rules[0x22] = rule(Value::U16, bits(&[CONNECT]), None); // topic alias maximum
-    rules[0x23] = rule(Value::U16, bits(&[PUBLISH]), Some(reason::TOPIC_ALIAS_INVALID)); // [MQTT-3.3.2-8]
-    rules[USER as usize] = rule(Value::Pair, ALL, None);
-    rules[0x27] = rule(Value::U32, bits(&[CONNECT]), ERROR); // maximum packet size
-    rules
-}
 
 /// Reason codes of DISCONNECT that a client may send (MQTT 5, section 3.14.2.1).
 const CLIENT_DISCONNECT: [u8; 14] = [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
@@ -306,8 +220,7 @@ impl Walk<'_> {
 
     fn property(&mut self, packet: u8, seen: &mut u64) -> Result<(), Fault> {
         let id = self.byte()?;
-        let rule = RULES.get(usize::from(id)).copied().flatten().filter(|rule| rule.packets & 1 << packet != 0);
-        let Some(Rule { value, zero, .. }) = rule else {
+        let Some(Rule { value, zero, .. }) = rule(id, packet) else {
             return Err(match id {
                 SERVER_REFERENCE => Fault::protocol("only servers send a server reference"),
                 _ => malformed("a property that does not belong to its packet"),

@@ -8,11 +8,7 @@ use std::{collections::VecDeque, future::pending};
 use tokio::sync::watch;
 
 use super::Connection;
-use crate::{
-    event::now_ms,
-    source::mqtt::session::Session,
-    store::{Change, Store, StoredWill, Ticket},
-};
+use crate::store::{Change, Store, StoredWill, Ticket};
 
 /// The gates in one connection's output.
 #[derive(Debug, Default)]
@@ -99,22 +95,6 @@ impl Connection {
             let mut batch = store.batch();
             self.changes.drain(..).for_each(|change| batch.add(change));
             self.barrier.note(batch.ticket());
-        }
-    }
-
-    /// The session waits for its client from now on.
-    pub(super) fn persist_leaving(&self, session: &Session) {
-        if let Some(store) = self.shared.store.as_ref().filter(|_| session.is_durable()) {
-            store.add(Change::Session(Box::new(session.state(Some(now_ms())))));
-        }
-    }
-
-    /// The client's will is void.
-    pub(super) fn persist_no_will(&self) {
-        if let (Some(store), Some(session)) = (&self.shared.store, &self.session)
-            && session.is_durable()
-        {
-            store.add(Change::Will(session.number(), None));
         }
     }
 }

@@ -12,9 +12,6 @@ use crate::{
     topic,
 };
 
-/// Levels of a topic name or filter; deeper ones are refused, so that every walk over levels is bounded.
-pub(crate) const MAX_TOPIC_LEVELS: usize = 128;
-
 /// What holds between client and broker for one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
@@ -55,7 +52,7 @@ impl Terms {
     /// # Errors
     /// The code is for CONNACK.
     pub(crate) fn negotiate(connect: Connect, limits: &Mqtt, fresh_id: impl FnOnce() -> Text) -> Result<Self, Fault> {
-        check(&connect)?;
+        check(&connect, limits)?;
         let five = connect.protocol.is_5();
         let assigned = connect.client_id.is_empty();
         let client_id = if assigned { fresh_id() } else { own::text(&connect.client_id) };
@@ -97,7 +94,9 @@ impl Terms {
     }
 
     /// CONNACK for a client that is in.
+    /// MQTT 3.1 has no session present flag; its byte is reserved.
     pub(crate) fn connack(&self, session_present: bool) -> ConnAck {
+        let session_present = session_present && self.protocol != Protocol::V31;
         ConnAck { session_present, ..self.answer.clone() }
     }
 
@@ -129,7 +128,7 @@ fn respond_to(template: &str, client_id: &str, username: Option<&str>) -> Option
     topic::check_name(&text).is_ok().then(|| text.into())
 }
 
-fn check(connect: &Connect) -> Result<(), Fault> {
+fn check(connect: &Connect, limits: &Mqtt) -> Result<(), Fault> {
     let texts = [Some(&connect.client_id), connect.username.as_ref(), connect.authentication_method.as_ref()];
     if texts.into_iter().flatten().any(|text| has_nul(text)) || headers_have_nul(&connect.user_properties) {
         return Err(malformed("a text contains the character U+0000")); // [MQTT-1.5.4-2]
@@ -147,21 +146,25 @@ fn check(connect: &Connect) -> Result<(), Fault> {
     }
     let Some(will) = &connect.will else { return Ok(()) };
     let reserved = if will.topic.starts_with("$SYS/") { Err("topics under $SYS/ belong to the server".to_owned()) } else { Ok(()) };
-    check_topic_name(&will.topic)
+    if will.payload.len() > limits.max_payload_bytes {
+        let text = format!("the will's payload has more than {} bytes", limits.max_payload_bytes);
+        return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
+    }
+    check_topic_name(&will.topic, limits.max_topic_levels)
         .and(reserved)
         .map_err(|text| Fault::new(reason::TOPIC_NAME_INVALID, "protocol-error", format!("the will's topic: {text}")))?;
     will.properties.as_deref().map_or(Ok(()), publish::check_properties)
 }
 
 /// Checks a topic that a client publishes to; whether it may is another question.
-pub(super) fn check_topic_name(name: &str) -> Result<(), String> {
+pub(super) fn check_topic_name(name: &str, max_levels: usize) -> Result<(), String> {
     topic::check_name(name).map_err(|error| error.to_string())?;
-    if too_deep(name) { Err(format!("it has more than {MAX_TOPIC_LEVELS} levels")) } else { Ok(()) }
+    if too_deep(name, max_levels) { Err(format!("it has more than {max_levels} levels")) } else { Ok(()) }
 }
 
-/// Whether a topic name or filter has more levels than are walked.
-pub(crate) fn too_deep(topic: &str) -> bool {
-    topic.bytes().filter(|byte| *byte == b'/').count() >= MAX_TOPIC_LEVELS
+/// Whether a topic name or filter has more levels than that.
+pub(crate) fn too_deep(topic: &str, max_levels: usize) -> bool {
+    topic.bytes().filter(|byte| *byte == b'/').count() >= max_levels
 }
 
 pub(super) fn has_nul(text: &str) -> bool {

@@ -113,14 +113,15 @@ impl Session {
             return;
         }
         let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
+        let ours = parcel.message.is_the_servers();
         if !self.link.fit(&mut forward) {
-            out.push(self.too_large(parcel.message));
+            out.extend((!ours).then(|| self.too_large(parcel.message)));
             self.persist_if(stored, out, |session| Change::Done(session.place(sequence)));
             return;
         }
-        self.unmade.delivered += u64::from(!wanted.delivered);
-        let delivered =
-            wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
+        self.unmade.delivered += u64::from(!wanted.delivered && !ours);
+        let delivered = (wanted.delivered && !ours)
+            .then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
         let exactly_once = parcel.qos == QoS::ExactlyOnce;
         let id = if stored { self.outbound.start(Queued { sequence, parcel }) } else { 0 };
         self.persist_if(stored, out, |session| Change::Sent(session.place(sequence), id));

@@ -130,12 +130,17 @@ impl Session {
         };
         session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
+        session.mailbox.figures.attach(terms);
+        session.note_figures();
         session
     }
 
-    /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
-    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
+    /// The client came back on `terms`, perhaps through a door with other limits: what it did not finish goes out again with the next
+    /// [`Session::advance`]. What the mailbox takes stays as it was.
+    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) {
+        self.limits = Arc::clone(limits);
         self.mailbox.attach(client);
+        self.mailbox.figures.attach(terms);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
@@ -146,6 +151,7 @@ impl Session {
     pub(super) fn detach(&mut self) {
         self.mailbox.detach();
         self.inbound.detach();
+        self.note_figures();
         self.link.aliases.clear();
         self.link.server_aliases = ServerAliases::default();
     }
@@ -222,7 +228,7 @@ impl Session {
             Incoming::Subscribe(packet) => {
                 let id = packet.id;
                 let start = out.len();
-                let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
+                let codes = self.filters.subscribe(packet, five, &self.limits, out)?;
                 self.persist_filters(start, out);
                 out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
                 self.mail = true;
@@ -264,7 +270,13 @@ impl Session {
             self.answer(&complete, out)?;
         }
         self.deliver(now_ms, room_bytes, wanted, out);
+        self.note_figures();
         Ok(())
+    }
+
+    fn note_figures(&self) {
+        let (in_flight, unanswered) = (self.outbound.in_flight(), self.inbound.waiting());
+        self.mailbox.figures.note(self.expiry_s, in_flight, unanswered, self.filters.count());
     }
 
     /// Takes what was settled meanwhile.

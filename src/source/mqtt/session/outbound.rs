@@ -78,6 +78,11 @@ impl Outbound {
         self.flights.values_mut().for_each(|flight| flight.counted = false);
     }
 
+    /// Deliveries that the client has not finished.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
     /// How many deliveries may start now.
     pub(super) fn room(&self) -> usize {
         if !self.again.is_empty() {

@@ -59,6 +59,24 @@ impl Session {
         SessionState { number: self.number, client: self.mailbox.client(), expiry_s: self.expiry_s, left_at_ms }
     }
 
+    /// The session waits for its client from now on, perhaps with its client's will.
+    pub(in crate::source::mqtt) fn leave(&self, with_will: bool, now_ms: u64) {
+        if let Some(store) = self.mailbox.store().filter(|_| self.durable) {
+            let mut batch = store.batch();
+            batch.add(Change::Session(Box::new(self.state(Some(now_ms)))));
+            if !with_will {
+                batch.add(Change::Will(self.number, None));
+            }
+        }
+    }
+
+    /// The client's will is published.
+    pub(in crate::source::mqtt) fn forget_will(&self) {
+        if let Some(store) = self.mailbox.store().filter(|_| self.durable) {
+            store.add(Change::Will(self.number, None));
+        }
+    }
+
     /// A stored session, waiting for its client; and what of its queue exceeds the bounds of today.
     pub(in crate::source::mqtt) fn restore(stored: StoredSession, limits: &Arc<Mqtt>, store: Option<&Store>) -> (Self, Vec<Queued>) {
         let StoredSession { state, subscriptions, used, flights, queue, .. } = stored;

@@ -7,6 +7,7 @@ use super::{
     connect::{has_nul, too_deep},
 };
 use crate::{
+    config::Mqtt,
     event::{Detail, Subscription, Text},
     source::mqtt::{
         own,
@@ -56,8 +57,13 @@ impl Filters {
         self.held.keys()
     }
 
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
-    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, limits: &Mqtt, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
         let asked = |(filter, options): &(Text, SubscribeOptions)| {
             let valid = topic::check_filter(filter).is_ok();
             valid.then(|| Granted { options: *options, subscription_id: None }.subscription(&own::text(filter)))
@@ -68,7 +74,7 @@ impl Filters {
             if options.no_local && topic::split_share(&filter).is_ok_and(|share| share.is_some()) {
                 return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
             }
-            match self.refuse(&filter, five, maximum)? {
+            match self.refuse(&filter, five, limits)? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -112,15 +118,15 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }
         if topic::split_share(filter).is_err() {
             return Ok(Some(reason::TOPIC_FILTER_INVALID)); // also in 3.1.1, where the filter as such is valid
         }
-        let full = self.held.len() >= maximum && !self.held.contains_key(filter);
-        Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))
+        let full = self.held.len() >= limits.max_subscriptions && !self.held.contains_key(filter);
+        Ok((full || too_deep(filter, limits.max_topic_levels)).then_some(reason::QUOTA_EXCEEDED))
     }
 }
 

@@ -92,7 +92,7 @@ impl Desk {
     fn reconnect(&mut self, connect: Connect) -> Vec<String> {
         self.session.catch_up();
         self.session.detach();
-        self.session.attach(&client("device"), &terms(connect));
+        self.session.attach(&client("device"), &terms(connect), &Arc::default());
         self.advance().expect("no fault")
     }
 

@@ -18,8 +18,8 @@ use parking_lot::RwLock;
 use super::{Entries, Entry};
 use crate::{
     config::SharedStrategy,
-    event::{Client, Message},
-    source::mqtt::mailbox::{Parcel, Rejected},
+    event::{Client, Message, Subscription, Text},
+    source::mqtt::mailbox::{Mailbox, Parcel, Rejected},
     store::Batch,
 };
 
@@ -96,6 +96,11 @@ impl Group {
             }
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// What the session with this mailbox holds here.
+    pub(super) fn held_in(&self, mailbox: &Arc<Mailbox>) -> Option<Subscription> {
+        self.members.read().held_in(mailbox, || Text::from(&*self.filter))
     }
 
     /// A member, for what happened to the group as a whole.

@@ -118,7 +118,7 @@ impl World {
         let (session, excess) = Session::restore(session, &Arc::new(limits()), Some(&self.store));
         assert_eq!(excess, []);
         self.session = session;
-        self.session.attach(&client("device"), &terms(connect(Protocol::V311)));
+        self.session.attach(&client("device"), &terms(connect(Protocol::V311)), &Arc::new(limits()));
         self.session.keep_in(Some(&self.store));
         (self.last, self.gate) = (Ticket::default(), Ticket::default());
         self.sent.clear();
