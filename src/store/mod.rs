@@ -64,7 +64,7 @@ pub enum StoreError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another version of Hookgate wrote it.
-    #[error("the store in {} has format {format}, which this version cannot read; run the version that wrote it, or another `data_dir`", .folder.display())]
+    #[error("the store in {} has format {format}; run the version that wrote it, or change `data_dir`", .folder.display())]
     Foreign {
         /// The store's folder.
         folder: PathBuf,

@@ -7,6 +7,7 @@
 //! Sessions end when their expiry interval has passed, and with the process unless they are durable. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
+mod ending;
 mod kick;
 
 use std::{
@@ -22,17 +23,17 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-pub(super) use self::kick::kick;
+pub(super) use self::{
+    ending::{Ending, dissolve, end, end_with_process},
+    kick::kick,
+};
 use super::{
     Shared,
-    mailbox::{Mailbox, Parcel},
+    mailbox::Mailbox,
     reason,
     session::{Session, connect::LastWill},
 };
-use crate::{
-    event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms},
-    store::{Change, Store},
-};
+use crate::event::{Client, Text, now_ms};
 
 const SHARDS: usize = 16;
 
@@ -374,64 +375,4 @@ pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
     let mut message = will.message;
     message.received_at_ms = now_ms();
     shared.aftermath.publish(client, message).await;
-}
-
-/// Why a session ends.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// A clean start threw it away.
-    Discarded,
-    /// Anything else.
-    Terminated(Closing),
-}
-
-impl Ending {
-    /// `session.terminated` with a code and a stable word.
-    pub(super) fn because(reason_code: u8, word: &'static str) -> Self {
-        Ending::Terminated(Closing { reason_code, reason: Text::from_static(word) })
-    }
-}
-
-/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
-/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
-#[must_use]
-pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
-    shared.metrics.sessions.dec();
-    // One batch: what goes to other members leaves this session in the same moment.
-    let mut batch = shared.store.as_ref().map(Store::batch);
-    if let Some(batch) = batch.as_mut().filter(|_| session.is_durable()) {
-        session.mailbox().forget_store();
-        batch.add(Change::Ended(session.number()));
-    }
-    for filter in session.filters().texts() {
-        shared.subscriptions.remove(filter, session.number());
-        shared.metrics.subscriptions.dec();
-    }
-    let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
-    let mut hand_on = |parcel: &Parcel| {
-        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
-        group.is_some_and(|group| group.deliver(&parcel.message, batch.as_mut()).is_ok())
-    };
-    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
-    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
-    last.push(match ending {
-        Ending::Discarded => Detail::SessionDiscarded,
-        Ending::Terminated(closing) => Detail::SessionTerminated(closing),
-    });
-    last
-}
-
-/// Ends a session that no connection has.
-pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Ending) {
-    let client = session.mailbox().client();
-    for detail in dissolve(shared, &mut session, ending) {
-        shared.aftermath.raise(Arc::clone(&client), detail).await;
-    }
-}
-
-/// Ends the sessions that do not outlive the process, when it ends in order.
-pub(super) async fn end_with_process(shared: &Shared) {
-    for session in shared.sessions.take_parked() {
-        end(shared, session, Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;
-    }
 }

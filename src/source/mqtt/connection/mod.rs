@@ -13,6 +13,7 @@ mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod socket;
 mod tally;
 
 use std::{pin::pin, sync::Arc, time::Instant};

@@ -1,23 +1,18 @@
 //! The open stage: socket, session, lane and timers side by side.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    mem::MaybeUninit,
-    pin::Pin,
-    sync::Arc,
-    task::{Poll, ready},
-    time::Instant,
-};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
 
-use bytes::{Buf as _, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{Duration, sleep_until},
 };
 
-use super::{Connection, End, lane::Work};
+use super::{
+    Connection, End,
+    lane::Work,
+    socket::{read, write},
+};
 use crate::{
     event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
@@ -376,36 +371,6 @@ impl Connection {
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
-}
-
-/// Reads up to `room` bytes. Little room is taken from the stack, so that an idle connection holds no buffer; cancel-safe like its parts.
-async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
-    if room > READ_BYTES {
-        input.reserve(room);
-        return reader.read_buf(input).await;
-    }
-    poll_fn(|context| {
-        let mut space = [MaybeUninit::uninit(); READ_BYTES];
-        let mut filled = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
-        input.extend_from_slice(filled.filled());
-        Poll::Ready(Ok(filled.filled().len()))
-    })
-    .await
-}
-
-/// Writes as much of the `ready` first bytes as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, ready: usize, unflushed: &mut bool) -> std::io::Result<()> {
-    let mut ready = output.take(ready);
-    if ready.has_remaining() {
-        writer.write_buf(&mut ready).await?;
-        *unflushed = true;
-    }
-    if !ready.has_remaining() {
-        writer.flush().await?;
-        *unflushed = false;
-    }
-    Ok(())
 }
 
 const LOST: &str = "connection-lost";
