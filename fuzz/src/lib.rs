@@ -14,6 +14,10 @@ pub mod config;
 pub mod event;
 #[path = "../../src/hook.rs"]
 pub mod hook;
+#[path = "../../src/metrics.rs"]
+pub mod metrics;
+#[path = "../../src/store/mod.rs"]
+pub mod store;
 #[path = "../../src/topic.rs"]
 pub mod topic;
 

@@ -1,32 +1,53 @@
 //! One session, its client, and what surrounds them.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 
 use super::{
     deliveries::{self, Deliveries},
     publishes::{Pending, Publishes},
-    script::{self, Decision, Fate, Hello, Kind, Other, Post, Qos, Script, Step, packet_id},
+    script::{self, Decision, Fate, Hello, Kind, Other, Post, Proof, Qos, Script, Step, packet_id},
 };
 use crate::{
     config::{DeniedPublish, Mqtt},
-    event::{Denial, Detail, DropReason, Dropping, Outcome, QoS, Refusal},
+    event::{Denial, Detail, DropReason, Dropping, Outcome, QoS, Refusal, Text},
     source::mqtt::{
         codec::Codec,
         fuzz_codec_decode::begun,
         mailbox::Parcel,
-        packet::{Ack, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
+        packet::{Ack, Answers, Auth, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
         reason,
         samples::{client, connect, expiring, message},
-        session::{Output, Session, Unmade, Verdict, Wanted, connect::Terms},
+        session::{Output, Session, Trace, Unmade, Verdict, Wanted, connect::Terms},
     },
+    store::{Change, Image, Store},
 };
+
+/// How clients prove themselves.
+const METHOD: &str = "method";
+
+/// A store that commits when it is told to.
+struct Disk {
+    store: Store,
+    image: Image,
+}
 
 /// Everything outside the session.
 pub(super) struct World {
     limits: Arc<Mqtt>,
+    disk: Option<Disk>,
+    /// Filters that the session holds, and whether that is certain: a packet that was refused halfway is not.
+    filters: BTreeMap<Text, bool>,
     wanted: Wanted,
+    /// What was asked about filters: the number, and of how many.
+    questions: VecDeque<(u64, usize)>,
+    /// SUBSCRIBE and UNSUBSCRIBE without their answers: the identifier, and how many filters.
+    requests: VecDeque<(u16, usize)>,
+    is_proving: bool,
     hello: Hello,
     session: Session,
     codec: Codec,
@@ -50,18 +71,92 @@ impl World {
             ..Mqtt::default()
         });
         let terms = terms(script.hello, &limits);
-        World {
+        let mut world = World {
+            disk: bounds.is_durable.then(|| Disk { store: Store::detached(), image: Image::default() }),
+            filters: BTreeMap::new(),
             session: Session::new(1, &client("device"), &terms, &limits),
             codec: begun(script.hello.protocol.protocol()),
             deliveries: Deliveries::new(promised(&terms, &limits)),
             limits,
-            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1 },
+            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1, authorize: script.wanted.2 },
+            questions: VecDeque::new(),
+            requests: VecDeque::new(),
+            is_proving: false,
             hello: script.hello,
             is_open: true,
             connection: 0,
             now_ms: 1_000,
             publishes: Publishes::default(),
+        };
+        world.keep();
+        world
+    }
+
+    /// The client is in; it is told when its session is durable.
+    fn keep(&mut self) {
+        let Some(Disk { store, .. }) = &self.disk else { return };
+        self.session.keep_in(Some(store));
+        if self.session.is_durable() {
+            store.add(Change::Session(Box::new(self.session.state(None))));
         }
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        if let Some(Disk { store, image }) = &mut self.disk {
+            store.commit_into(image);
+            if self.session.is_durable() {
+                self.deliveries.committed();
+            }
+        }
+    }
+
+    /// The process dies and starts again.
+    fn crash(&mut self) {
+        let Some(restored) = self.disk.as_ref().map(|disk| disk.image.restore()) else { return };
+        self.is_open = false;
+        self.forget();
+        assert!(restored.damaged.is_empty(), "{:?}", restored.damaged);
+        let store = Store::detached();
+        let stored = restored.sessions.into_iter().find(|session| session.state.number == self.session.number());
+        assert_eq!(stored.is_some(), self.session.is_durable(), "a durable session is stored, and no other");
+        match stored {
+            None => {
+                let number = self.session.number() + 1;
+                self.begin(number);
+            }
+            Some(stored) => {
+                self.publishes.crashed(&stored.used);
+                self.deliveries.crashed(&stored);
+                let filters: BTreeMap<_, _> = stored.subscriptions.iter().map(|of| (of.filter.clone(), true)).collect();
+                let lost: Vec<_> = self.filters.iter().filter(|(filter, sure)| **sure && !filters.contains_key(*filter)).collect();
+                let undead: Vec<_> = filters.keys().filter(|filter| !self.filters.contains_key(*filter)).collect();
+                assert!(lost.is_empty() && undead.is_empty(), "subscriptions lost: {lost:?}, back again: {undead:?}");
+                self.filters = filters;
+                let (session, excess) = Session::restore(stored, &self.limits, Some(&store));
+                self.session = session;
+                self.deliveries.ended += excess.len() as u64;
+            }
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.store = store;
+        }
+    }
+
+    /// What belongs to the connection ends with it.
+    fn forget(&mut self) {
+        self.questions.clear();
+        self.requests.clear();
+        self.is_proving = false;
+    }
+
+    /// Another session, of which the client knows nothing.
+    fn begin(&mut self, number: u64) {
+        let terms = terms(self.hello, &self.limits);
+        self.session = Session::new(number, &client("device"), &terms, &self.limits);
+        self.publishes = Publishes::default();
+        self.deliveries = Deliveries::new(self.deliveries.terms);
+        self.filters.clear();
     }
 
     pub(super) fn step(&mut self, step: &Step) {
@@ -90,7 +185,11 @@ impl World {
             }
             Step::Other(other) => self.give(match other {
                 Other::Ping => Incoming::PingReq,
-                Other::Auth => Incoming::Auth,
+                Other::Auth { code, is_mine } => {
+                    let codes = [reason::RE_AUTHENTICATE, reason::CONTINUE_AUTHENTICATION, reason::SUCCESS];
+                    let method = Some(if *is_mine { METHOD } else { "other" }.into());
+                    Incoming::Auth(Box::new(Auth { code: *script::pick(&codes, *code), method, data: None }))
+                }
                 Other::Connect => Incoming::Connect(Box::new(connect(self.hello.protocol.protocol()))),
                 Other::ServerOnly => Incoming::ServerOnly("SUBACK"),
             }),
@@ -99,9 +198,13 @@ impl World {
             }
             Step::Decide { which, verdict } => self.decide(*which, *verdict),
             Step::Settle { which, outcome } => self.settle(*which, *outcome),
+            Step::Permit { denied } => self.permit(*denied),
+            Step::Prove { proof } => self.prove(*proof),
             Step::Post(post) => self.post(*post),
             Step::Pass { ms } => self.now_ms += u64::from(*ms),
             Step::Advance { room_bytes } => self.advance(usize::from(*room_bytes)),
+            Step::Commit => self.commit(),
+            Step::Crash => self.crash(),
             Step::Break => self.disconnect(),
             Step::Connect(hello) => self.connect(*hello),
         }
@@ -128,11 +231,16 @@ impl World {
             self.decide_at(which, Verdict::Accepted { matched: true });
             self.settle_at(which, Outcome::Stored);
         }
+        while !self.questions.is_empty() {
+            self.permit(0);
+        }
+        assert!(self.requests.is_empty(), "never answered: {:?}", self.requests);
     }
 
     /// The client answers everything until nothing more comes.
     fn rest(&mut self) {
         for _ in 0..2_000 {
+            self.commit();
             self.advance(usize::MAX);
             while self.deliveries.nth(0).is_some() {
                 self.answer(0, false);
@@ -189,10 +297,11 @@ impl World {
         if let Err(fault) = handled {
             let said = out.iter().find(|output| matches!(output, Output::Send(_) | Output::Publish { .. } | Output::Goodbye { .. }));
             assert!(said.is_none(), "{said:?} though {packet:?} is refused: {fault:?}");
-            self.apply(out);
-            return self.disconnect();
+            return self.fail(out);
         }
         match &packet {
+            Incoming::Subscribe(packet) => self.requests.push_back((packet.id, packet.filters.len())),
+            Incoming::Unsubscribe(packet) => self.requests.push_back((packet.id, packet.filters.len())),
             Incoming::PubAck(ack) => self.deliveries.acked(ack.id),
             Incoming::PubRec(ack) => self.deliveries.received(ack.id, ack.code < reason::FIRST_ERROR),
             Incoming::PubComp(ack) => self.deliveries.completed(ack.id),
@@ -201,11 +310,57 @@ impl World {
                 let denied = |output: &Output| {
                     matches!(output, Output::Observe(Detail::MessageDropped(Dropping { reason: DropReason::Denied, .. })))
                 };
-                self.publishes.arrived(publish.id, publish.qos, published, out.iter().any(denied));
+                let is_again = out.iter().any(|output| matches!(output, Output::Publish { trace: Trace::Delivered, .. }));
+                self.publishes.arrived(publish.id, publish.qos, published, out.iter().any(denied), is_again);
             }
             _ => {}
         }
         self.apply(out);
+    }
+
+    /// A packet was refused, perhaps halfway.
+    fn fail(&mut self, mut out: Vec<Output>) {
+        for output in &out {
+            if let Output::Subscribe { filter, .. } | Output::Unsubscribe(filter) = output {
+                self.filters.insert(filter.clone(), false);
+            }
+        }
+        out.retain(|output| !matches!(output, Output::Subscribe { .. } | Output::Unsubscribe(_)));
+        self.apply(out);
+        self.disconnect();
+    }
+
+    /// Somebody answers what was asked first.
+    fn permit(&mut self, denied: u8) {
+        let Some((number, count)) = self.questions.pop_front() else { return };
+        let answers = (0..count).map(|index| (denied >> (index % 8) & 1 != 0).then_some(reason::NOT_AUTHORIZED)).collect();
+        let mut out = Vec::new();
+        match self.session.authorized(number, answers, &mut out) {
+            Ok(()) => self.apply(out),
+            Err(_) => self.fail(out),
+        }
+    }
+
+    fn prove(&mut self, proof: Proof) {
+        if !std::mem::take(&mut self.is_proving) {
+            return;
+        }
+        let answer = match proof {
+            Proof::Proceed => Ok(crate::event::Step::Proceed(None)),
+            Proof::Allow => Ok(crate::event::Step::Allow(None)),
+            Proof::Deny => Err(Denial { reason_code: reason::NOT_AUTHORIZED, reason: "no".into() }),
+        };
+        let mut out = Vec::new();
+        match self.session.proved(answer, &mut out) {
+            Ok(()) => self.apply(out),
+            Err(_) => self.fail(out),
+        }
+    }
+
+    /// SUBACK or UNSUBACK came.
+    fn answered(&mut self, answers: &Answers) {
+        let asked = self.requests.pop_front();
+        assert_eq!(asked, Some((answers.id, answers.codes.len())), "the answer to SUBSCRIBE or UNSUBSCRIBE");
     }
 
     fn advance(&mut self, room_bytes: usize) {
@@ -234,21 +389,35 @@ impl World {
                         Outgoing::PubRec(ack) => self.publishes.answered(protocol, QoS::ExactlyOnce, ack),
                         Outgoing::PubRel(ack) => self.deliveries.released(ack),
                         Outgoing::PubComp(ack) => self.publishes.completed(ack),
+                        Outgoing::SubAck(answers) | Outgoing::UnsubAck(answers) => self.answered(answers),
                         _ => {}
                     }
                     self.codec.encode(packet, &mut BytesMut::new()).expect("what the session says can be written");
                 }
-                Output::Publish { number: Some(number), receipt, .. } => {
+                Output::Publish { number: Some(number), receipt, trace, .. } => {
                     let connection = self.connection;
-                    self.publishes.pending.push(Pending { number, receipt: Some(receipt), is_decided: false, connection });
+                    let share = self.disk.as_ref().map(|_| receipt.clone());
+                    let pending = Pending { number, receipt: Some(receipt), share, trace, is_decided: false, connection };
+                    self.publishes.pending.push(pending);
                 }
+                Output::Authorize { number, filters } => self.questions.push_back((number, filters.len())),
+                Output::Prove { .. } => {
+                    assert!(!std::mem::replace(&mut self.is_proving, true), "it is asked for two proofs at once");
+                }
+                Output::Persist(change) => {
+                    let disk = self.disk.as_ref().expect("only durable sessions have something to store");
+                    disk.store.add(change);
+                }
+                Output::Barrier => self.commit(),
+                Output::Subscribe { filter, .. } => drop(self.filters.insert(filter, true)),
+                Output::Unsubscribe(filter) => drop(self.filters.remove(&filter)),
                 Output::Observe(Detail::MessageDelivered(_)) => self.deliveries.delivered += 1,
                 Output::Observe(Detail::MessageAcked(_)) => self.deliveries.ended += 1,
                 Output::Observe(Detail::MessageDropped(dropping)) if dropping.message.publisher != "device" => {
                     self.deliveries.dropped(&dropping.message);
                 }
                 Output::Goodbye { .. } => self.disconnect(),
-                Output::Publish { .. } | Output::Observe(_) | Output::Subscribe { .. } | Output::Unsubscribe(_) => {}
+                Output::Publish { .. } | Output::Observe(_) => {}
             }
         }
         let Unmade { delivered, acked } = self.session.take_unmade();
@@ -283,11 +452,14 @@ impl World {
     fn decide(&mut self, which: u8, verdict: Decision) {
         let Some(which) = usize::from(which).checked_rem(self.publishes.pending.len()) else { return };
         let denial = |reason_code: u8| Denial { reason_code: reason_code | reason::FIRST_ERROR, reason: "no".into() };
-        self.decide_at(which, match verdict {
-            Decision::Accept { matched } => Verdict::Accepted { matched },
-            Decision::Swallow => Verdict::Swallowed,
-            Decision::Deny { code } => Verdict::Denied(denial(code)),
-        });
+        self.decide_at(
+            which,
+            match verdict {
+                Decision::Accept { matched } => Verdict::Accepted { matched },
+                Decision::Swallow => Verdict::Swallowed,
+                Decision::Deny { code } => Verdict::Denied(denial(code)),
+            },
+        );
     }
 
     /// The first word counts. What a former connection has read comes through the mailbox.
@@ -297,6 +469,16 @@ impl World {
             return;
         }
         let number = pending.number;
+        if let Some(share) = pending.share.take() {
+            match (&self.disk, &verdict, std::mem::take(&mut pending.trace)) {
+                (Some(disk), Verdict::Accepted { .. } | Verdict::Swallowed, Trace::With(change)) => {
+                    let mut batch = disk.store.batch();
+                    batch.add(change);
+                    batch.share(share);
+                }
+                _ => share.settle(Outcome::Stored),
+            }
+        }
         if pending.connection == self.connection {
             self.session.decided(number, verdict.clone());
         } else {
@@ -345,7 +527,7 @@ impl World {
         let share = post.is_shared.then(|| "$share/g/#".into());
         let parcel = Parcel { message: Arc::new(message), qos, retain: post.retain, subscription_ids, share };
         if self.session.mailbox().push(parcel).is_ok() {
-            self.deliveries.taken += 1;
+            self.deliveries.took(qos);
         }
     }
 
@@ -357,6 +539,7 @@ impl World {
         self.deliveries.attached(promised(&terms, &self.limits));
         self.hello = hello;
         self.is_open = true;
+        self.keep();
         self.connection += 1;
     }
 
@@ -365,15 +548,16 @@ impl World {
             return;
         }
         self.is_open = false;
+        self.forget();
         self.session.catch_up();
         self.session.detach();
         self.publishes.broken();
         if self.session.expiry_s() == 0 {
             self.end();
-            let terms = terms(self.hello, &self.limits);
-            self.session = Session::new(self.session.number() + 1, &client("device"), &terms, &self.limits);
-            self.publishes = Publishes::default();
-            self.deliveries = Deliveries::new(self.deliveries.terms);
+            if let Some(Disk { store, .. }) = self.disk.as_ref().filter(|_| self.session.is_durable()) {
+                store.add(Change::Ended(self.session.number()));
+            }
+            self.begin(self.session.number() + 1);
         }
     }
 }
@@ -386,6 +570,7 @@ fn terms(hello: Hello, limits: &Mqtt) -> Terms {
         receive_maximum: if five { u16::from(hello.receive_maximum).max(1) } else { u16::MAX },
         max_packet_bytes: hello.max_packet_bytes.filter(|_| five).map(|bytes| u32::from(bytes).max(1)),
         problem_information: five && hello.problem_information,
+        authentication_method: (five && hello.has_method).then(|| METHOD.into()),
         topic_alias_maximum: if five { u16::from(hello.topic_alias_maximum) } else { 0 },
         ..connect(protocol)
     };
