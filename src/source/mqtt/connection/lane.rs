@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Text},
-    pipeline::{Exchange, Permissions, Step},
+    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Step, Text},
+    pipeline::{Exchange, Permissions},
     source::mqtt::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
