@@ -72,11 +72,15 @@ impl Barrier {
 }
 
 impl Connection {
-    /// A client is in: its session and will are durable before it is told.
-    pub(super) fn persist_session(&mut self) {
+    /// A client is in: its session and will are durable before it is told, and so is the end of the session that it displaced.
+    pub(super) fn persist_session(&mut self, displaced: bool) {
         let (Some(store), Some(session)) = (&self.shared.store, &mut self.session) else { return };
         session.keep_in(Some(store));
         if !session.is_durable() {
+            if displaced {
+                self.barrier.note(store.add(Change::Ended(session.number())));
+                self.barrier.put(self.output.len());
+            }
             return;
         }
         let will = self.terms.will.as_ref();

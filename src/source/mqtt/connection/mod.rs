@@ -134,7 +134,9 @@ where
         epilogue: Vec::new(),
     };
     shared.metrics.connections.inc();
+    let displaced = !history.is_empty() && !session_present;
     history.into_iter().for_each(|work| lane.add(work));
+    connection.persist_session(displaced);
     connection.welcome(session_present);
     let mut work = pin!(lane.run(&shared, &client));
     let end = connection.open(&mut reader, &mut writer, &mut tenancy, work.as_mut()).await;
@@ -145,7 +147,6 @@ where
 
 impl Connection {
     fn welcome(&mut self, session_present: bool) {
-        self.persist_session();
         let connack = Outgoing::ConnAck(Box::new(self.terms.connack(session_present)));
         if self.codec.encode(connack, &mut self.output).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");
