@@ -1,5 +1,9 @@
 //! One session, its client, and what surrounds them.
 
+mod client;
+mod ending;
+mod others;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -10,19 +14,18 @@ use bytes::BytesMut;
 use super::{
     deliveries::{self, Deliveries},
     publishes::{Pending, Publishes},
-    script::{self, Decision, Fate, Hello, Kind, Other, Post, Proof, Qos, Script, Step, packet_id},
+    script::{self, Hello, Other, Script, Step, packet_id},
 };
 use crate::{
     config::{DeniedPublish, Mqtt},
-    event::{Denial, Detail, DropReason, Dropping, Outcome, QoS, Refusal, Text},
+    event::{Detail, QoS, Text},
     source::mqtt::{
         codec::Codec,
         fuzz_codec_decode::begun,
-        mailbox::Parcel,
-        packet::{Ack, Answers, Auth, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
+        packet::{Ack, Auth, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
         reason,
-        samples::{client, connect, expiring, message},
-        session::{Output, Session, Trace, Unmade, Verdict, Wanted, connect::Terms},
+        samples::{client, connect},
+        session::{Output, Session, Unmade, Wanted, connect::Terms},
     },
     store::{Change, Image, Store},
 };
@@ -111,54 +114,6 @@ impl World {
         }
     }
 
-    /// The process dies and starts again.
-    fn crash(&mut self) {
-        let Some(restored) = self.disk.as_ref().map(|disk| disk.image.restore()) else { return };
-        self.is_open = false;
-        self.forget();
-        assert!(restored.damaged.is_empty(), "{:?}", restored.damaged);
-        let store = Store::detached();
-        let stored = restored.sessions.into_iter().find(|session| session.state.number == self.session.number());
-        assert_eq!(stored.is_some(), self.session.is_durable(), "a durable session is stored, and no other");
-        match stored {
-            None => {
-                let number = self.session.number() + 1;
-                self.begin(number);
-            }
-            Some(stored) => {
-                self.publishes.crashed(&stored.used);
-                self.deliveries.crashed(&stored);
-                let filters: BTreeMap<_, _> = stored.subscriptions.iter().map(|of| (of.filter.clone(), true)).collect();
-                let lost: Vec<_> = self.filters.iter().filter(|(filter, sure)| **sure && !filters.contains_key(*filter)).collect();
-                let undead: Vec<_> = filters.keys().filter(|filter| !self.filters.contains_key(*filter)).collect();
-                assert!(lost.is_empty() && undead.is_empty(), "subscriptions lost: {lost:?}, back again: {undead:?}");
-                self.filters = filters;
-                let (session, excess) = Session::restore(stored, &self.limits, Some(&store));
-                self.session = session;
-                self.deliveries.ended += excess.len() as u64;
-            }
-        }
-        if let Some(disk) = &mut self.disk {
-            disk.store = store;
-        }
-    }
-
-    /// What belongs to the connection ends with it.
-    fn forget(&mut self) {
-        self.questions.clear();
-        self.requests.clear();
-        self.is_proving = false;
-    }
-
-    /// Another session, of which the client knows nothing.
-    fn begin(&mut self, number: u64) {
-        let terms = terms(self.hello, &self.limits);
-        self.session = Session::new(number, &client("device"), &terms, &self.limits);
-        self.publishes = Publishes::default();
-        self.deliveries = Deliveries::new(self.deliveries.terms);
-        self.filters.clear();
-    }
-
     pub(super) fn step(&mut self, step: &Step) {
         match step {
             Step::Publish(letter) => self.give(Incoming::Publish(Box::new(letter.publish()))),
@@ -208,159 +163,6 @@ impl World {
             Step::Break => self.disconnect(),
             Step::Connect(hello) => self.connect(*hello),
         }
-    }
-
-    /// The client comes back and brings everything to its end: nothing may be left of it.
-    pub(super) fn finish(&mut self) {
-        self.connect(Hello::BEST);
-        self.settle_all();
-        self.rest();
-        for id in self.publishes.to_repeat() {
-            self.give(Incoming::Publish(Box::new(script::Letter::plain(Qos::Q2, id))));
-            self.settle_all();
-            self.rest();
-        }
-        assert!(self.session.is_settled());
-        self.publishes.check_empty();
-        self.check_windows();
-        self.end();
-    }
-
-    fn settle_all(&mut self) {
-        for which in 0..self.publishes.pending.len() {
-            self.decide_at(which, Verdict::Accepted { matched: true });
-            self.settle_at(which, Outcome::Stored);
-        }
-        while !self.questions.is_empty() {
-            self.permit(0);
-        }
-        assert!(self.requests.is_empty(), "never answered: {:?}", self.requests);
-    }
-
-    /// The client answers everything until nothing more comes.
-    fn rest(&mut self) {
-        for _ in 0..2_000 {
-            self.commit();
-            self.advance(usize::MAX);
-            while self.deliveries.nth(0).is_some() {
-                self.answer(0, false);
-            }
-            for id in self.publishes.to_release() {
-                self.give(Incoming::PubRel(Ack::new(id, reason::SUCCESS)));
-            }
-            if self.deliveries.is_empty() && !self.session.can_deliver() {
-                break;
-            }
-        }
-        assert!(self.is_open && self.deliveries.is_empty() && !self.session.can_deliver(), "it does not come to rest");
-    }
-
-    /// As much goes in both directions as at the beginning.
-    fn check_windows(&mut self) {
-        let window = self.deliveries.terms.window.min(usize::from(self.limits.max_queued_messages as u16));
-        for _ in 0..window {
-            self.post(Post::PLAIN);
-        }
-        let before = self.deliveries.sent;
-        self.session.has_mail();
-        self.advance(usize::MAX);
-        assert_eq!(self.deliveries.sent - before, window as u64, "the window for deliveries is not what it was");
-        let plain = |id| script::Letter::plain(Qos::Q1, id);
-        let mut out = Vec::new();
-        for id in 0..self.limits.receive_maximum {
-            let taken = self.session.handle(Incoming::Publish(Box::new(plain(1_000 + id))), self.now_ms, self.wanted, &mut out);
-            assert_eq!(taken, Ok(()), "the window for publishes is not what it was");
-        }
-        let excess = self.session.handle(Incoming::Publish(Box::new(plain(999))), self.now_ms, self.wanted, &mut out);
-        assert_eq!(excess.map_err(|fault| fault.code), Err(reason::RECEIVE_MAXIMUM_EXCEEDED));
-    }
-
-    /// The session ends: what it took was delivered, dropped or is left over.
-    fn end(&mut self) {
-        let lost = self.session.end().len() as u64;
-        assert_eq!(self.deliveries.taken, self.deliveries.ended + lost, "messages taken; told of or left over ({lost})");
-    }
-
-    /// The client sends a packet.
-    fn give(&mut self, packet: Incoming) {
-        if !self.is_open {
-            self.connect(self.hello);
-        }
-        if self.session.is_full() {
-            self.advance(0);
-            if !self.is_open || self.session.is_full() {
-                return; // the connection would not read
-            }
-        }
-        let mut out = Vec::new();
-        let handled = self.session.handle(packet.clone(), self.now_ms, self.wanted, &mut out);
-        if let Err(fault) = handled {
-            let said = out.iter().find(|output| matches!(output, Output::Send(_) | Output::Publish { .. } | Output::Goodbye { .. }));
-            assert!(said.is_none(), "{said:?} though {packet:?} is refused: {fault:?}");
-            return self.fail(out);
-        }
-        match &packet {
-            Incoming::Subscribe(packet) => self.requests.push_back((packet.id, packet.filters.len())),
-            Incoming::Unsubscribe(packet) => self.requests.push_back((packet.id, packet.filters.len())),
-            Incoming::PubAck(ack) => self.deliveries.acked(ack.id),
-            Incoming::PubRec(ack) => self.deliveries.received(ack.id, ack.code < reason::FIRST_ERROR),
-            Incoming::PubComp(ack) => self.deliveries.completed(ack.id),
-            Incoming::Publish(publish) if publish.qos != QoS::AtMostOnce => {
-                let published = out.iter().find_map(|output| if let Output::Publish { number, .. } = output { *number } else { None });
-                let denied = |output: &Output| {
-                    matches!(output, Output::Observe(Detail::MessageDropped(Dropping { reason: DropReason::Denied, .. })))
-                };
-                let is_again = out.iter().any(|output| matches!(output, Output::Publish { trace: Trace::Delivered, .. }));
-                self.publishes.arrived(publish.id, publish.qos, published, out.iter().any(denied), is_again);
-            }
-            _ => {}
-        }
-        self.apply(out);
-    }
-
-    /// A packet was refused, perhaps halfway.
-    fn fail(&mut self, mut out: Vec<Output>) {
-        for output in &out {
-            if let Output::Subscribe { filter, .. } | Output::Unsubscribe(filter) = output {
-                self.filters.insert(filter.clone(), false);
-            }
-        }
-        out.retain(|output| !matches!(output, Output::Subscribe { .. } | Output::Unsubscribe(_)));
-        self.apply(out);
-        self.disconnect();
-    }
-
-    /// Somebody answers what was asked first.
-    fn permit(&mut self, denied: u8) {
-        let Some((number, count)) = self.questions.pop_front() else { return };
-        let answers = (0..count).map(|index| (denied >> (index % 8) & 1 != 0).then_some(reason::NOT_AUTHORIZED)).collect();
-        let mut out = Vec::new();
-        match self.session.authorized(number, answers, &mut out) {
-            Ok(()) => self.apply(out),
-            Err(_) => self.fail(out),
-        }
-    }
-
-    fn prove(&mut self, proof: Proof) {
-        if !std::mem::take(&mut self.is_proving) {
-            return;
-        }
-        let answer = match proof {
-            Proof::Proceed => Ok(crate::event::Step::Proceed(None)),
-            Proof::Allow => Ok(crate::event::Step::Allow(None)),
-            Proof::Deny => Err(Denial { reason_code: reason::NOT_AUTHORIZED, reason: "no".into() }),
-        };
-        let mut out = Vec::new();
-        match self.session.proved(answer, &mut out) {
-            Ok(()) => self.apply(out),
-            Err(_) => self.fail(out),
-        }
-    }
-
-    /// SUBACK or UNSUBACK came.
-    fn answered(&mut self, answers: &Answers) {
-        let asked = self.requests.pop_front();
-        assert_eq!(asked, Some((answers.id, answers.codes.len())), "the answer to SUBSCRIBE or UNSUBSCRIBE");
     }
 
     fn advance(&mut self, room_bytes: usize) {
@@ -424,141 +226,6 @@ impl World {
         self.deliveries.delivered += delivered;
         self.deliveries.ended += acked;
         assert_eq!(self.deliveries.sent, self.deliveries.delivered, "first transmissions, and how many were told");
-    }
-
-    /// The client answers a delivery as it should.
-    fn answer(&mut self, which: u8, refuse: bool) {
-        let Some((id, qos, received)) = self.deliveries.nth(which) else { return };
-        let code = if refuse && self.hello.protocol.protocol().is_5() { reason::UNSPECIFIED } else { reason::SUCCESS };
-        let ack = Ack::new(id, code);
-        self.give(match (qos, received) {
-            (QoS::AtMostOnce, _) => return,
-            (QoS::AtLeastOnce, _) => Incoming::PubAck(ack),
-            (QoS::ExactlyOnce, false) => Incoming::PubRec(ack),
-            (QoS::ExactlyOnce, true) => Incoming::PubComp(Ack::new(id, reason::SUCCESS)),
-        });
-    }
-
-    fn acknowledge(&mut self, kind: Kind, id: u16, code: u8) {
-        let ack = Ack::new(id, if self.hello.protocol.protocol().is_5() { code } else { reason::SUCCESS });
-        self.give(match kind {
-            Kind::PubAck => Incoming::PubAck(ack),
-            Kind::PubRec => Incoming::PubRec(ack),
-            Kind::PubRel => Incoming::PubRel(ack),
-            Kind::PubComp => Incoming::PubComp(ack),
-        });
-    }
-
-    fn decide(&mut self, which: u8, verdict: Decision) {
-        let Some(which) = usize::from(which).checked_rem(self.publishes.pending.len()) else { return };
-        let denial = |reason_code: u8| Denial { reason_code: reason_code | reason::FIRST_ERROR, reason: "no".into() };
-        self.decide_at(
-            which,
-            match verdict {
-                Decision::Accept { matched } => Verdict::Accepted { matched },
-                Decision::Swallow => Verdict::Swallowed,
-                Decision::Deny { code } => Verdict::Denied(denial(code)),
-            },
-        );
-    }
-
-    /// The first word counts. What a former connection has read comes through the mailbox.
-    fn decide_at(&mut self, which: usize, verdict: Verdict) {
-        let pending = &mut self.publishes.pending[which];
-        if std::mem::replace(&mut pending.is_decided, true) {
-            return;
-        }
-        let number = pending.number;
-        if let Some(share) = pending.share.take() {
-            match (&self.disk, &verdict, std::mem::take(&mut pending.trace)) {
-                (Some(disk), Verdict::Accepted { .. } | Verdict::Swallowed, Trace::With(change)) => {
-                    let mut batch = disk.store.batch();
-                    batch.add(change);
-                    batch.share(share);
-                }
-                _ => share.settle(Outcome::Stored),
-            }
-        }
-        if pending.connection == self.connection {
-            self.session.decided(number, verdict.clone());
-        } else {
-            self.session.mailbox().bring(number, verdict.clone());
-            self.session.has_mail();
-        }
-        self.publishes.decided(number, verdict);
-    }
-
-    fn settle(&mut self, which: u8, outcome: Fate) {
-        let Some(which) = usize::from(which).checked_rem(self.publishes.pending.len()) else { return };
-        let refused = |refusal: fn(crate::event::Text) -> Refusal| Outcome::Refused(refusal("no".into()));
-        match outcome {
-            Fate::Stored => self.settle_at(which, Outcome::Stored),
-            Fate::TooLarge => self.settle_at(which, refused(Refusal::TooLarge)),
-            Fate::Unauthorized => self.settle_at(which, refused(Refusal::Unauthorized)),
-            Fate::Unknown => self.settle_at(which, Outcome::Unknown("timed out".into())),
-            Fate::Dropped => {
-                let Pending { number, receipt, .. } = &mut self.publishes.pending[which];
-                if receipt.take().is_some() {
-                    let number = *number;
-                    self.publishes.settled(number, Outcome::Unknown("dropped".into()));
-                }
-            }
-        }
-    }
-
-    fn settle_at(&mut self, which: usize, outcome: Outcome) {
-        let Pending { number, receipt, .. } = &mut self.publishes.pending[which];
-        if let Some(receipt) = receipt.take() {
-            let number = *number;
-            receipt.settle(outcome.clone());
-            self.publishes.settled(number, outcome);
-        }
-    }
-
-    fn post(&mut self, post: Post) {
-        let qos = post.qos.qos();
-        let mut message = message(post.topic(), qos, "");
-        message.payload = self.deliveries.payload(usize::from(post.size));
-        message.received_at_ms = self.now_ms;
-        if let Some(expiry_s) = post.expiry_s {
-            message = expiring(message, u32::from(expiry_s));
-        }
-        let subscription_ids = post.subscription_id.map(|id| u32::from(id) + 1).into_iter().collect();
-        let share = post.is_shared.then(|| "$share/g/#".into());
-        let parcel = Parcel { message: Arc::new(message), qos, retain: post.retain, subscription_ids, share };
-        if self.session.mailbox().push(parcel).is_ok() {
-            self.deliveries.took(qos);
-        }
-    }
-
-    fn connect(&mut self, hello: Hello) {
-        self.disconnect();
-        let terms = terms(hello, &self.limits);
-        self.session.attach(&client("device"), &terms, &self.limits);
-        self.codec = begun(hello.protocol.protocol());
-        self.deliveries.attached(promised(&terms, &self.limits));
-        self.hello = hello;
-        self.is_open = true;
-        self.keep();
-        self.connection += 1;
-    }
-
-    fn disconnect(&mut self) {
-        if !self.is_open {
-            return;
-        }
-        self.is_open = false;
-        self.forget();
-        self.session.catch_up();
-        self.session.detach();
-        self.publishes.broken();
-        if self.session.expiry_s() == 0 {
-            self.end();
-            if let Some(Disk { store, .. }) = self.disk.as_ref().filter(|_| self.session.is_durable()) {
-                store.add(Change::Ended(self.session.number()));
-            }
-            self.begin(self.session.number() + 1);
-        }
     }
 }
 
