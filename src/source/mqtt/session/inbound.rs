@@ -256,7 +256,13 @@ impl Inbound {
         let Some(finished) = self.carried.get(&number).and_then(|carried| carried.progress.finished()) else { return };
         let Some(carried) = self.carried.remove(&number) else { return };
         match (carried.claim, finished) {
-            (Some(slot), _) => self.note(slot, |progress| *progress = carried.progress),
+            (Some(slot), _) => {
+                // From here on it is the slot that decides about the identifier, also when the connection ends before its turn.
+                if let Some(received) = self.received.get_mut(&carried.id) {
+                    received.pending = Some(slot);
+                }
+                self.note(slot, |progress| *progress = carried.progress);
+            }
             (None, Finished::Settled(verdict)) => {
                 if let Some(received) = self.received.get_mut(&carried.id) {
                     received.pending = None;

@@ -110,6 +110,20 @@ fn a_claim_is_answered_in_its_turn_when_the_first_publish_settles() {
 }
 
 #[test]
+fn a_claim_that_loses_its_connection_before_its_turn_is_not_forgotten() {
+    let mut desk = Desk::new(Protocol::V5);
+    desk.publish(QOS2, 7, "a");
+    desk.reconnect(connect(Protocol::V5));
+    desk.publish(QOS1, 1, "b");
+    assert_eq!(desk.publish(QOS2, 7, "a"), [""; 0], "it was published before");
+    desk.store("a");
+    assert_eq!(desk.advance().unwrap(), [""; 0], "its turn is after b's");
+    desk.reconnect(connect(Protocol::V5));
+    assert_eq!(desk.publish(QOS2, 7, "a"), ["PUBREC 7 0x00"]);
+    assert_eq!(desk.give(Incoming::PubRel(ack(7))), ["PUBCOMP 7 0x00"]);
+}
+
+#[test]
 fn a_verdict_may_come_late_through_the_mailbox() {
     let mut desk = Desk::new(Protocol::V5);
     desk.publish(QOS2, 5, "a");
