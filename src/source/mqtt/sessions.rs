@@ -301,13 +301,13 @@ impl Sessions {
     }
 
     /// Takes the sessions that wait for their client and end with the process.
-    fn take_parked(&self) -> Vec<Box<Session>> {
+    fn take_parked(&self) -> Vec<Session> {
         let mut sessions = Vec::new();
         for shard in &self.shards {
             for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable()))
             {
                 if let State::Parked(parked) = slot.state {
-                    sessions.push(parked.session);
+                    sessions.push(*parked.session);
                 }
             }
         }
