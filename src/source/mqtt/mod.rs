@@ -29,6 +29,8 @@ mod retained;
 mod samples;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod simulator;
 mod subscriptions;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

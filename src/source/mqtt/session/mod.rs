@@ -9,6 +9,8 @@
 pub(super) mod connect;
 mod deliver;
 mod inbound;
+#[cfg(test)]
+mod invariants;
 pub(super) mod keepalive;
 mod outbound;
 mod publish;

@@ -77,6 +77,12 @@ impl Session {
         out.push(dropped(Arc::new(message), DropReason::Denied, text));
     }
 
+    /// The connection ends instead: the client sends the publish again, as a new one.
+    fn unanswered(&mut self, complete: &Complete, fault: Fault) -> Fault {
+        self.inbound.answered(complete, false);
+        fault
+    }
+
     /// Answers a publish whose turn it is.
     pub(super) fn answer(&mut self, complete: &Complete, out: &mut Vec<Output>) -> Result<(), Fault> {
         let five = self.link.protocol.is_5();
@@ -86,19 +92,20 @@ impl Session {
             Finished::Settled(Verdict::Denied(denial)) if five => (reason::for_publish(denial.reason_code), Some(&denial.reason)),
             Finished::Settled(Verdict::Denied(denial)) => match self.limits.denied_publish {
                 DeniedPublish::Acknowledge => (reason::SUCCESS, None),
-                DeniedPublish::Disconnect => return Err(Fault::new(denial.reason_code, "publish-denied", denial.reason.clone())),
+                DeniedPublish::Disconnect => {
+                    return Err(self.unanswered(complete, Fault::new(denial.reason_code, "publish-denied", denial.reason.clone())));
+                }
             },
             Finished::Failed(Outcome::Refused(refusal)) => {
                 let (code, text) = reason::for_refusal(refusal);
                 if !five {
-                    return Err(Fault::new(code, "publish-refused", text.clone()));
+                    return Err(self.unanswered(complete, Fault::new(code, "publish-refused", text.clone())));
                 }
                 (code, Some(text))
             }
             Finished::Failed(outcome) => {
                 let text = if let Outcome::Unknown(text) = outcome { text.clone() } else { Text::new() };
-                self.inbound.answered(complete, false);
-                return Err(Fault::new(reason::IMPLEMENTATION_SPECIFIC, "outcome-unknown", text));
+                return Err(self.unanswered(complete, Fault::new(reason::IMPLEMENTATION_SPECIFIC, "outcome-unknown", text)));
             }
         };
         let positive = code < reason::FIRST_ERROR;
