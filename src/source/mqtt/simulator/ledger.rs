@@ -224,8 +224,9 @@ impl Ledger {
         }
         let current = |expires: Option<u64>| expires.is_none_or(|expires| now_ms < expires);
         let own = |key: &Option<Key>| held.no_local && key.is_some_and(|key| key.0 == device);
-        let retained =
-            self.retained.iter().filter(|(topic, (key, _, expires))| filter_matches(filter, topic) && current(*expires) && !own(key));
+        let group = format!("g{}/", device / GROUP);
+        let near = self.retained.range(group.clone()..).take_while(|(topic, _)| topic.starts_with(&group));
+        let retained = near.filter(|(topic, (key, _, expires))| filter_matches(filter, topic) && current(*expires) && !own(key));
         retained.map(|(_, (key, qos, _))| (*key, held.qos.min(*qos))).collect()
     }
 
