@@ -1,5 +1,7 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
+mod operators;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -11,20 +13,22 @@ use anyhow::Context as _;
 use tokio::sync::Mutex;
 
 use crate::{
-    config::{Config, Problem},
+    admin::Admin,
+    config::{Config, Listener, Problem},
     event::Text,
     guest::Guest,
     kafka::Producer,
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
     registry::{Guests, Registry, Watch},
-    source::mqtt::Broker,
+    source::mqtt::{Broker, BrokerError},
 };
 
 /// A running Hookgate.
 #[derive(Debug)]
 pub struct Bridge {
     broker: Broker,
+    admin: Option<Admin>,
     pipeline: Arc<Pipeline>,
     producer: Producer,
     registry: Registry,
@@ -72,13 +76,30 @@ impl Bridge {
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
-        let broker = Broker::start(&config, Arc::clone(&pipeline)).await.context("opening the doors")?;
-        Ok(Bridge { broker, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
+        let broker = Broker::start(&config, Arc::clone(&pipeline)).await.map_err(|error| match error {
+            BrokerError::Doors(problems) => StartError::Problems(problems),
+            error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
+        })?;
+        let admin = match &config.admin {
+            Some(admin) => {
+                let opened = Admin::start(admin.bind.value, Arc::clone(&metrics)).await;
+                let (admin, commands) = opened.context("opening the admin interface")?;
+                tokio::spawn(operators::answer(commands, broker.inspector()));
+                Some(admin)
+            }
+            None => None,
+        };
+        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         self.broker.addresses()
+    }
+
+    /// Where the admin interface listens, when there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// The address of the embedded Kafka, when it is embedded.
@@ -93,7 +114,7 @@ impl Bridge {
 
     /// Takes a new configuration into service as a whole, or keeps the old one.
     ///
-    /// Routes, guests, keys and limits change at once for all events that arrive from now on; events in flight finish on what they met.
+    /// Routes, guests, keys, certificates and limits change at once for all events that arrive from now on; events in flight finish on what they met.
     ///
     /// # Errors
     /// Every problem; the old configuration goes on.
@@ -109,8 +130,8 @@ impl Bridge {
         let (producer, topics) = (self.producer.clone(), topics(&config));
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
+        self.broker.reconfigure(&config)?;
         self.pipeline.install(plan);
-        self.broker.reconfigure(&config.mqtt);
         self.metrics.config_reloads.inc();
         *service = Service { config, guests };
         Ok(Reloaded { swapped, problems: Vec::new() })
@@ -151,7 +172,19 @@ impl Bridge {
         }
     }
 
-    /// Follows changes of the configuration file and of the guests' files, for ever.
+    /// Looks at certificates again whose files have changed: connections go on with those that they met, new ones meet the new; what cannot
+    /// be used is refused and the old one goes on.
+    pub fn refresh_certificates(&self, changed: &[PathBuf]) {
+        let (listeners, problems) = self.broker.refresh(changed);
+        if !listeners.is_empty() {
+            tracing::info!(listeners = listeners.join(","), "new certificates in service");
+        }
+        for problem in problems {
+            tracing::error!(%problem, "certificate refused; the old one goes on");
+        }
+    }
+
+    /// Follows changes of the configuration file, of the guests' files and of certificates, for ever.
     pub async fn follow(&self, file: &Path) {
         let mut watch = Watch::new(self.watched(file).await);
         loop {
@@ -160,6 +193,7 @@ impl Bridge {
                 self.reload_file(file).await;
                 watch.set_paths(self.watched(file).await);
             } else {
+                self.refresh_certificates(&changed);
                 let reloaded = self.refresh_guests().await;
                 if !reloaded.swapped.is_empty() {
                     tracing::info!(guests = reloaded.swapped.join(","), "new guest versions in service");
@@ -173,7 +207,10 @@ impl Bridge {
 
     async fn watched(&self, file: &Path) -> Vec<PathBuf> {
         let service = self.service.lock().await;
-        std::iter::once(file.to_owned()).chain(service.config.guests.iter().map(|guest| guest.path.value.clone())).collect()
+        let guests = service.config.guests.iter().map(|guest| guest.path.value.clone());
+        let certificates = service.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let certificates = certificates.flat_map(|tls| tls.files().map(Path::to_owned));
+        std::iter::once(file.to_owned()).chain(guests).chain(certificates).collect()
     }
 
     /// Stops accepting, settles what is in flight, and ends: the doors first, Kafka last.
@@ -181,6 +218,9 @@ impl Bridge {
     /// Returns the number of records whose fate is unknown; none of them was acknowledged.
     pub async fn drain(self) -> usize {
         let deadline = Duration::from_millis(self.service.into_inner().config.kafka.drain_timeout_ms);
+        if let Some(admin) = &self.admin {
+            admin.drain();
+        }
         self.broker.drain(deadline).await;
         self.producer.drain(deadline).await
     }
@@ -231,14 +271,20 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let place = &new.kafka.place.place;
     let tables = [
         ("[node]", old.node != new.node),
-        ("[[listener]]", old.listeners != new.listeners),
+        ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
+        ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
         |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
     changed.map(problem).collect()
+}
+
+/// Whether the sockets are the same; what is behind them can change.
+fn same_doors(old: &[Listener], new: &[Listener]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is_same_door(new))
 }
 
 /// Every problem of a configuration file, its guests included, without opening a door.
@@ -254,6 +300,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }
+    problems.extend(Broker::check(&config));
     problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
     problems.sort();
     problems.dedup();

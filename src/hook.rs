@@ -127,7 +127,7 @@ drop_reasons! {
     QueueFull = "queue-full";
     /// It outlived its message expiry interval.
     Expired = "expired";
-    /// It is larger than the receiver's maximum packet size.
+    /// It is larger than the receiver's maximum packet size, or its payload than the listener's `max_payload_bytes`.
     TooLarge = "too-large";
     /// The session that held it ended.
     SessionEnded = "session-ended";

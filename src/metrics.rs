@@ -39,6 +39,8 @@ pub struct GuestLabel {
     pub name: String,
 }
 
+/// Gauges per name.
+pub type GaugePerName = Family<Label, Gauge>;
 /// Counters per name.
 pub type PerName = Family<Label, Counter>;
 /// Counters per name and reason.
@@ -74,12 +76,25 @@ metrics! {
     connections: Gauge = "connections", "Connections that are in";
     connections_accepted: Counter = "connections_accepted", "Sockets accepted";
     connections_refused: PerName = "connections_refused", "Connections refused before or at CONNECT, per reason";
+    listener_connections: GaugePerName = "listener_connections", "Sockets that are open or whose messages are not finished, per listener";
+    listener_certificate_ends: GaugePerName = "listener_certificate_ends_seconds", "When the certificate expires, Unix time, per listener";
+    listener_certificate_reloads: PerName = "listener_certificate_reloads", "Changed certificates taken into service, per listener";
+    listener_certificate_reloads_refused: PerName = "listener_certificate_reloads_refused", "Changed certificates that could not be used, per listener";
+    reads_paused: PerName = "reads_paused", "Times that reading paused because a client exceeded its rate, per listener";
     sessions: Gauge = "sessions", "Sessions, connected or waiting for their client";
     subscriptions: Gauge = "subscriptions", "Subscriptions of all sessions";
     retained_messages: Gauge = "retained_messages", "Retained messages";
     messages_received: Counter = "messages_received", "PUBLISH packets accepted from clients";
     messages_sent: Counter = "messages_sent", "PUBLISH packets written to clients";
     messages_dropped: PerName = "messages_dropped", "Messages dropped, per reason of message.dropped";
+    sys_messages_dropped: Counter = "sys_messages_dropped", "Figures under $SYS/ that a subscriber had no room for";
+    packets_received: Counter = "packets_received", "MQTT packets of any type from clients";
+    packets_sent: Counter = "packets_sent", "MQTT packets of any type to clients";
+    bytes_received: Counter = "bytes_received", "Bytes read from clients";
+    bytes_sent: Counter = "bytes_sent", "Bytes written to clients";
+    payload_bytes_received: Counter = "payload_bytes_received", "Payload bytes of PUBLISH packets from clients";
+    payload_bytes_sent: Counter = "payload_bytes_sent", "Payload bytes of PUBLISH packets to clients";
+    sessions_expired: Counter = "sessions_expired", "Sessions that outlived their expiry interval";
     bus_restarts: Counter = "bus_restarts", "Times that the in-process bus was started again";
     hook_events: PerName = "hook_events", "Events raised, whether a route wanted them or not, per hook";
     hooks: PerName = "hooks", "Events raised that a route wanted, per hook";

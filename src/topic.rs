@@ -58,6 +58,32 @@ pub fn check_filter(filter: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
+/// The parts of a shared subscription's filter: `$share/name/filter` (MQTT 5, section 4.8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share<'a> {
+    /// The share name: who shares.
+    pub group: &'a str,
+    /// What they share: an ordinary filter.
+    pub filter: &'a str,
+}
+
+/// Splits the filter of a shared subscription; `None` is an ordinary one. 3.1.1 knows nothing of it, but its clients use it all the same.
+///
+/// # Errors
+/// It begins with `$share` and is no shared subscription.
+pub fn split_share(filter: &str) -> Result<Option<Share<'_>>, TopicError> {
+    let Some(rest) = filter.strip_prefix("$share") else { return Ok(None) };
+    let Some(rest) = rest.strip_prefix('/') else {
+        return if rest.is_empty() { Err(TopicError::Share) } else { Ok(None) };
+    };
+    match rest.split_once('/') {
+        Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) && !filter.is_empty() => {
+            Ok(Some(Share { group, filter }))
+        }
+        _ => Err(TopicError::Share),
+    }
+}
+
 fn check_text(text: &str) -> Result<(), TopicError> {
     if text.is_empty() {
         Err(TopicError::Empty)
@@ -160,6 +186,29 @@ mod tests {
     }
 
     #[test]
+    fn shares() {
+        let share = |group, filter| Ok(Some(Share { group, filter }));
+        for (filter, expected) in [
+            ("$share/g/a", share("g", "a")),
+            ("$share/g/a/+/#", share("g", "a/+/#")),
+            ("$share/g//", share("g", "/")),
+            ("$share/g h/$SYS/a", share("g h", "$SYS/a")),
+            ("a/b", Ok(None)),
+            ("$shared/g/a", Ok(None)),
+            ("x/$share/g/a", Ok(None)),
+            ("$share", Err(TopicError::Share)),
+            ("$share/", Err(TopicError::Share)),
+            ("$share/g", Err(TopicError::Share)),
+            ("$share/g/", Err(TopicError::Share)),
+            ("$share//a", Err(TopicError::Share)),
+            ("$share/+/a", Err(TopicError::Share)),
+            ("$share/g#/a", Err(TopicError::Share)),
+        ] {
+            assert_eq!(split_share(filter), expected, "{filter}");
+        }
+    }
+
+    #[test]
     fn matching() {
         for (filter, topic, expected) in [
             ("a/b", "a/b", true),
@@ -193,6 +242,19 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever is taken apart was put together so, and nothing else is taken apart.
+        #[test]
+        fn shares_are_what_they_were_made_of(group in "[a+#/]{0,3}", filter in "[a+#/]{0,5}") {
+            let text = format!("$share/{group}/{filter}");
+            let whole = !group.is_empty() && !group.contains(['+', '#', '/']) && !filter.is_empty();
+            match split_share(&text) {
+                Ok(Some(share)) => prop_assert_eq!(format!("$share/{}/{}", share.group, share.filter), text.as_str()),
+                other => prop_assert!(!whole && other == Err(TopicError::Share)),
+            }
+            let expected = Ok(Some(Share { group: &group, filter: &filter }));
+            prop_assert!(!whole || split_share(&text) == expected);
+        }
+
         #[test]
         fn agrees_with_the_naive_model(
             filter in "(\\+|a|b|)(/(\\+|a|b|)){0,4}(/#)?",

@@ -4,8 +4,13 @@
 
 mod bench;
 mod check;
+mod clients;
 mod demo;
+mod kick;
+mod operators;
+mod retained;
 mod run;
+mod sessions;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,6 +57,14 @@ enum Verb {
     Run(run::Args),
     /// Check a configuration and its guests: every problem at once, with its place and advice.
     Check(check::Args),
+    /// List the clients that are connected to a running Hookgate.
+    Clients(clients::Args),
+    /// Disconnect a client.
+    Kick(kick::Args),
+    /// List sessions, also those that wait for their client; or show one with its subscriptions.
+    Sessions(sessions::Args),
+    /// List retained messages, or have one forgotten.
+    Retained(retained::Args),
     /// Show the main job with simulated locks, everything embedded.
     Demo(demo::Args),
     /// Measure: publishers over real sockets, a guest, Kafka, and a reader that verifies every record.
@@ -101,6 +114,10 @@ pub fn main() -> ExitCode {
         match cli.verb {
             Verb::Run(args) => run::run(args).await,
             Verb::Check(args) => check::run(args).await,
+            Verb::Clients(args) => clients::run(&args),
+            Verb::Kick(args) => kick::run(&args),
+            Verb::Sessions(args) => sessions::run(&args),
+            Verb::Retained(args) => retained::run(&args),
             Verb::Demo(args) => demo::run(args).await,
             Verb::Bench(args) => bench::run(args).await,
         }

@@ -21,6 +21,7 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
         Ok((config, problems)) if problems.is_empty() => config,
         _ => return Err(Exit::Problems(bridge::check(&file).await?)), // with those of the guests
     };
+    allow_many_files();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -46,13 +47,19 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
     Ok(())
 }
 
+/// Every connection is an open file, and the usual soft limit of 1 024 is meant for programs that use select(2).
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files, and so connections, that the system allows"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is: connections beyond it will be refused (ulimit -n)"),
+    }
+}
+
 /// Says `ready` once, with the bound addresses.
 fn announce(bridge: &Bridge) {
     let addresses: Vec<String> = bridge.addresses().iter().map(|(name, address)| format!("{name}={address}")).collect();
-    match bridge.embedded_kafka() {
-        Some(kafka) => tracing::info!(addresses = addresses.join(","), kafka, "ready"),
-        None => tracing::info!(addresses = addresses.join(","), "ready"),
-    }
+    let admin = bridge.admin_address().map(tracing::field::display);
+    tracing::info!(addresses = addresses.join(","), kafka = bridge.embedded_kafka(), admin, "ready");
 }
 
 async fn drain(bridge: Bridge) {

@@ -4,28 +4,34 @@
 //! setting that would do nothing. Checks that need more than the file (does the guest export what its route needs?) belong to the
 //! floors above and use the same [`Problem`].
 
+mod admin;
 mod guest;
 mod kafka;
 mod key;
 mod listener;
 mod mqtt;
+mod network;
 mod problem;
 mod reader;
 mod route;
 mod template;
+mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
 use self::reader::{Reader, Table};
 pub use self::{
+    admin::Admin,
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
-    listener::Listener,
-    mqtt::{DeniedPublish, Mqtt},
+    listener::{DoorProtocol, Listener},
+    mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
+    network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
     template::{Field, Part, Template, TemplateError},
+    tls::{ClientCertificates, Tls, TlsVersion},
 };
 
 /// A checked configuration.
@@ -37,6 +43,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
     pub mqtt: Mqtt,
+    /// `[admin]`; without the table there is no admin interface.
+    pub admin: Option<Admin>,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[[key]]`
@@ -79,8 +87,9 @@ impl Config {
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
         let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
-        let listeners = table.tables("listener", Listener::read);
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
+        let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
+        let admin = table.table("admin", Admin::read).flatten();
         let kafka = table.table("kafka", Kafka::read).flatten();
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
@@ -90,13 +99,19 @@ impl Config {
         if let Some(place) = table.empty_list("listener") {
             table.refuse_value(&place, "listener is empty: no device could connect", "write [[listener]] with bind = \"0.0.0.0:1883\"");
         }
+        for (index, listener) in listeners.iter().enumerate() {
+            if listeners.iter().take(index).any(|other| other.name == listener.name) {
+                let message = format!("a second listener is named \"{}\", after its protocol or by `name`", listener.name);
+                table.refuse_value(&listener.bind.place, message, "names are unique: write name = \"…\"");
+            }
+        }
         for guest in &mut guests {
             guest.path.value = folder.join(&guest.path.value);
             guest.keys.iter().for_each(|key| key_names.expect(table, key, "key"));
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, kafka, keys, guests, routes }
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, keys, guests, routes }
     }
 }
 

@@ -218,6 +218,11 @@ impl<'a> Table<'a> {
         all
     }
 
+    /// Where a value is written, if it is.
+    pub(super) fn placed(&self, key: &'static str) -> Option<Place> {
+        self.value(key).map(|(_, place)| place)
+    }
+
     /// Where a list is written that has nothing in it.
     pub(super) fn empty_list(&self, key: &'static str) -> Option<Place> {
         let (value, place) = self.value(key)?;

@@ -117,3 +117,108 @@ fn a_file_that_is_no_toml_says_only_that() {
 fn a_gate_needs_a_door() {
     check("listener = []\n[kafka]\nbootstrap_servers = \"embedded\"", &["h.toml:1:12: listener is empty"]);
 }
+
+#[test]
+fn listeners_take_what_is_not_said_from_mqtt() {
+    let text = r#"
+[mqtt]
+max_inflight = 7
+messages_per_s = 5
+[[listener]]
+bind = "[::]:0"
+limits = { max_inflight = 9, connects_per_s = 10, max_connections = 3 }
+[[listener]]
+protocol = "wss"
+bind = "127.0.0.1:0"
+path = "/things"
+proxy_protocol = "required"
+proxy_from = ["10.0.0.0/8", "::1"]
+tls = { certificate = "a.pem", key = "a.key", client_ca = "ca.pem", username = "certificate-name", min_version = "1.3" }
+[kafka]
+bootstrap_servers = "embedded"
+"#;
+    let (config, problems) = Config::parse(Path::new("/etc/h.toml"), text);
+    assert_eq!(problems, []);
+    let [first, second] = &config.listeners[..] else { panic!("two listeners") };
+    assert_eq!((first.name.as_str(), first.protocol, &first.tls, &first.proxy_from), ("mqtt", DoorProtocol::Mqtt, &None, &None));
+    assert_eq!((first.max_connections, first.connects_per_s, first.connects_burst), (3, 10, 10));
+    assert_eq!((first.limits.max_inflight, first.limits.messages_per_s), (9, 5));
+    assert_eq!((second.name.as_str(), second.path.as_str(), second.limits.max_inflight), ("wss", "/things", 7));
+    assert_eq!(second.proxy_from.as_ref().map(Vec::len), Some(2));
+    let tls = second.tls.as_ref().expect("a table");
+    let files: Vec<_> = tls.files().collect();
+    assert_eq!(files, [Path::new("/etc/a.pem"), Path::new("/etc/a.key"), Path::new("/etc/ca.pem")]);
+    let clients = tls.clients.as_ref().map(|clients| (clients.required, clients.name_is_username));
+    assert_eq!((clients, tls.min_version), (Some((true, true)), TlsVersion::V13));
+}
+
+#[test]
+fn settings_that_do_nothing_for_a_listener_are_refused() {
+    check(
+        r#"
+[kafka]
+bootstrap_servers = "embedded"
+[[listener]]
+bind = "127.0.0.1:0"
+tls = { certificate = "a.pem", key = "a.key" }
+path = "/mqtt"
+[[listener]]
+bind = "127.0.0.1:1"
+limits = { connects_burst = 5, max_retained_messages = 1, max_topic_levels = 1000 }
+[[listener]]
+protocol = "mqtts"
+bind = "127.0.0.1:2"
+[[listener]]
+protocol = "ws"
+bind = "127.0.0.1:3"
+path = "mqtt"
+proxy_from = ["10.0.0.1/8"]
+[[listener]]
+name = "a"
+protocol = "wss"
+bind = "127.0.0.1:4"
+proxy_protocol = "required"
+tls = { certificate = "a.pem", key = "a.key", client_certificate = "optional", username = "certificate-name" }
+[[listener]]
+name = "b"
+protocol = "mqtts"
+bind = "127.0.0.1:5"
+[listener.tls]
+key = "a.key"
+client_ca = "ca.pem"
+client_certificate = "optional"
+username = "certificate-name"
+min_version = "1.1"
+"#,
+        &[
+            "h.toml:6:7: listener[0].tls does nothing with protocol \"mqtt\"",
+            "h.toml:7:8: listener[0].path does nothing with protocol \"mqtt\"",
+            "h.toml:9:8: a second listener is named \"mqtt\"",
+            "h.toml:10:29: listener[1].limits.connects_burst does nothing without",
+            "h.toml:10:32: unknown key `listener[1].limits.max_retained_messages`",
+            "h.toml:10:78: listener[1].limits.max_topic_levels: 1000 does not fit",
+            "h.toml:11:1: listener[2]: `tls` is missing",
+            "h.toml:17:8: listener[3].path = \"mqtt\" is no path",
+            "h.toml:18:15: listener[3].proxy_from = \"10.0.0.1/8\": the address has bits beyond its prefix; this range begins at 10.0.0.0",
+            "h.toml:18:15: listener[3].proxy_from does nothing without",
+            "h.toml:23:18: listener[4].proxy_protocol: whoever may send the header",
+            "h.toml:24:68: listener[4].tls.client_certificate does nothing without `client_ca`",
+            "h.toml:24:91: listener[4].tls.username does nothing without `client_ca`",
+            "h.toml:29:1: listener[5].tls: `certificate` is missing",
+            "h.toml:33:12: listener[5].tls.username would let a client without",
+            "h.toml:34:15: listener[5].tls.min_version = \"1.1\" is not known",
+        ],
+    );
+}
+
+#[test]
+fn the_admin_interface_stays_on_this_machine() {
+    let with = |tables: &str| format!("{GOOD}{tables}\n");
+    let (config, problems) = Config::parse(Path::new("h.toml"), &with("[admin]\nbind = \"[::1]:18083\"\n[mqtt]\nsys_interval_s = 0"));
+    assert_eq!(problems, []);
+    assert_eq!(config.admin.map(|admin| admin.bind.value.port()), Some(18083));
+    assert_eq!((config.mqtt.sys_interval_s, Config::parse(Path::new("h.toml"), GOOD).0.mqtt.sys_interval_s), (0, 10));
+    check(&with("[admin]\nbind = \"0.0.0.0:18083\""), &["h.toml:24:8: admin.bind = \"0.0.0.0:18083\": other machines could reach it"]);
+    check(&with("[admin]"), &["h.toml:23:1: admin: `bind` is missing"]);
+    check(&with("[mqtt]\nsys_interval_s = 90000"), &["h.toml:24:18: mqtt.sys_interval_s: 90000 does not fit"]);
+}

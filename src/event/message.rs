@@ -52,6 +52,13 @@ pub struct Message {
     pub annotations: Vec<Header>,
 }
 
+impl Message {
+    /// Whether the server itself made it: a figure under `$SYS/`. No hook is raised for such a message.
+    pub fn is_the_servers(&self) -> bool {
+        self.publisher.is_empty() // no client's identifier is: the server assigns one
+    }
+}
+
 /// The MQTT 5 properties of PUBLISH that belong to the message rather than to one transmission of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {

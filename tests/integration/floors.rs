@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["guest", "kafka"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
-    (5, &["source"]),
+    (5, &["source", "admin"]),
     (6, &["bridge"]),
     (7, &["cli", "main", "lib"]),
 ];
@@ -24,11 +24,18 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rdkafka", &["kafka"]),
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
+    ("rustls", &["source"]),
+    ("tokio_rustls", &["source"]),
+    ("x509_parser", &["source"]),
+    ("tokio_tungstenite", &["source"]),
+    ("ppp", &["source"]),
     ("notify", &["registry"]),
     ("toml", &["config"]),
     ("ring", &["guest", "cli"]),
     ("anyhow", &["bridge", "cli", "main"]),
     ("clap", &["cli"]),
+    ("axum", &["admin"]),
+    ("ureq", &["cli"]),
 ];
 
 fn floor(module: &str) -> Option<u8> {

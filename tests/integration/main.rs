@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
 mod command_line;
+mod doors;
 mod examples;
 mod floors;
 mod hostile;
@@ -12,3 +13,4 @@ mod real_kafka;
 mod smart_lock;
 mod support;
 mod swap;
+mod truth_table;

@@ -96,6 +96,7 @@ fn test(with_kafka: bool) -> Result<()> {
     guests()?;
     step::timed("guests tested", || guests::test(step::root()))?;
     paho();
+    mqtt_js();
     let mut tests = step::cargo(["test", "--workspace"]);
     let libs = if with_kafka { kafka::libs()? } else { None };
     let mut node = None;
@@ -130,6 +131,19 @@ fn paho() {
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"]).arg(folder);
     if let Err(error) = step::run(pip.arg("paho-mqtt>=2,<3")) {
         eprintln!("xtask: ATTENTION: the test with paho will be SKIPPED: {error:#}");
+    }
+}
+
+/// Fetches MQTT.js into target/mqttjs, for the test with it; without npm that test is skipped.
+fn mqtt_js() {
+    let folder = step::root().join("target/mqttjs");
+    if folder.join("node_modules/mqtt").exists() {
+        return;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(folder);
+    if let Err(error) = step::run(npm.arg("mqtt@5")) {
+        eprintln!("xtask: ATTENTION: the test with MQTT.js will be SKIPPED: {error:#}");
     }
 }
 

@@ -25,7 +25,7 @@ use rumqttd::{
 };
 use tokio::sync::Semaphore;
 
-use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receiver};
+use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receivers};
 use crate::{
     event::{DropReason, Message},
     metrics::Metrics,
@@ -44,7 +44,7 @@ pub(super) const MAX_BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Routed {
     pub(super) message: Arc<Message>,
-    pub(super) receivers: Vec<Receiver>,
+    pub(super) receivers: Receivers,
 }
 
 /// The bus.
@@ -202,19 +202,29 @@ async fn restart(shard: &Arc<Shard>, aftermath: &Aftermath) -> LinkRx {
 
 async fn deliver(batch: Vec<Routed>, aftermath: &Aftermath) {
     for Routed { message, receivers } in batch {
-        for receiver in receivers {
+        for receiver in receivers.sessions {
             if let Err(rejected) = receiver.mailbox.push(receiver.parcel(&message)) {
-                let Rejected { parcel, reason, client } = *rejected;
-                aftermath.dropped(client, parcel.message, reason).await;
+                dropped(*rejected, aftermath).await;
+            }
+        }
+        for group in receivers.groups {
+            if let Err(rejected) = group.deliver(&message) {
+                dropped(*rejected, aftermath).await;
             }
         }
     }
 }
 
+async fn dropped(Rejected { parcel, reason, client }: Rejected, aftermath: &Aftermath) {
+    aftermath.dropped(client, parcel.message, reason).await;
+}
+
 async fn report(lost: Vec<Vec<Routed>>, aftermath: &Aftermath) {
     for Routed { message, receivers } in lost.into_iter().flatten() {
-        for receiver in receivers {
-            aftermath.dropped(receiver.mailbox.client(), Arc::clone(&message), DropReason::BusRestarted).await;
+        let groups = receivers.groups.iter().filter_map(|group| group.anybody());
+        let clients: Vec<_> = receivers.sessions.iter().map(|receiver| receiver.mailbox.client()).chain(groups).collect();
+        for client in clients {
+            aftermath.dropped(client, Arc::clone(&message), DropReason::BusRestarted).await;
         }
     }
 }

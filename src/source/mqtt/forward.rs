@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::packet::Forward;
+use super::packet::{Alias, Forward};
 use crate::event::{Header, QoS, Text};
 
 /// Property identifiers of PUBLISH (MQTT 5, section 2.2.2.2).
@@ -13,6 +13,7 @@ mod property {
     pub(super) const RESPONSE_TOPIC: u8 = 0x08;
     pub(super) const CORRELATION_DATA: u8 = 0x09;
     pub(super) const SUBSCRIPTION_ID: u8 = 0x0B;
+    pub(super) const TOPIC_ALIAS: u8 = 0x23;
     pub(super) const USER: u8 = 0x26;
 }
 
@@ -31,7 +32,7 @@ pub(super) fn encode(forward: &Forward, five: bool, into: &mut BytesMut) {
     into.reserve(5 + remaining);
     into.put_u8(0x30 | u8::from(forward.dup) << 3 | forward.qos.level() << 1 | u8::from(forward.retain));
     put_variable(remaining, into);
-    put_bytes(forward.message.topic.as_bytes(), into);
+    put_bytes(topic(forward).as_bytes(), into);
     if forward.qos != QoS::AtMostOnce {
         into.put_u16(forward.id);
     }
@@ -41,10 +42,15 @@ pub(super) fn encode(forward: &Forward, five: bool, into: &mut BytesMut) {
     into.put_slice(&forward.message.payload);
 }
 
+/// As it is written: nothing where an alias stands for it. Only MQTT 5 connections have aliases.
+fn topic(forward: &Forward) -> &str {
+    if let Some(Alias::Known(_)) = forward.alias { "" } else { &forward.message.topic }
+}
+
 fn remaining_length(forward: &Forward, five: bool) -> usize {
     let id = if forward.qos == QoS::AtMostOnce { 0 } else { 2 };
     let properties = if five { with_length(properties_length(forward)) } else { 0 };
-    2 + forward.message.topic.len() + id + properties + forward.message.payload.len()
+    2 + topic(forward).len() + id + properties + forward.message.payload.len()
 }
 
 fn with_length(length: usize) -> usize {
@@ -53,12 +59,11 @@ fn with_length(length: usize) -> usize {
 
 fn properties_length(forward: &Forward) -> usize {
     let ids: usize = forward.subscription_ids.iter().map(|id| 1 + variable_length(*id as usize)).sum();
-    let expiry = forward.expiry_s.map_or(0, |_| 5);
-    let Some(given) = forward.message.properties.as_deref() else { return ids + expiry };
+    let own = ids + forward.expiry_s.map_or(0, |_| 5) + forward.alias.map_or(0, |_| 3);
+    let Some(given) = forward.message.properties.as_deref() else { return own };
     let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| 3 + text.len());
     let user: usize = given.user_properties.iter().map(|Header { name, value }| 5 + name.len() + value.len()).sum();
-    ids + expiry
-        + given.payload_is_utf8.map_or(0, |_| 2)
+    own + given.payload_is_utf8.map_or(0, |_| 2)
         + text(&given.content_type)
         + text(&given.response_topic)
         + given.correlation_data.as_ref().map_or(0, |data| 3 + data.len())
@@ -74,6 +79,10 @@ fn put_properties(forward: &Forward, into: &mut BytesMut) {
     if let Some(expiry_s) = forward.expiry_s {
         into.put_u8(property::MESSAGE_EXPIRY);
         into.put_u32(expiry_s);
+    }
+    if let Some(Alias::New(alias) | Alias::Known(alias)) = forward.alias {
+        into.put_u8(property::TOPIC_ALIAS);
+        into.put_u16(alias);
     }
     let Some(given) = forward.message.properties.as_deref() else { return };
     if let Some(is_utf8) = given.payload_is_utf8 {

@@ -3,12 +3,18 @@
 //! It outlives connections, so that a persistent session collects while its client is away, and carries the verdicts of publishes that a
 //! former connection is still finishing. Absent: what was sent and not yet acknowledged; that is the session's outbound window.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::session::Verdict;
+use super::{inspect::Figures, session::Verdict};
 use crate::{
     config::Mqtt,
     event::{Client, DropReason, Message, QoS, Text},
@@ -25,6 +31,8 @@ pub(super) struct Parcel {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) subscription_ids: Box<[u32]>,
+    /// The whole filter of the shared subscription that it came by: another member gets it if this session ends.
+    pub(super) share: Option<Arc<str>>,
 }
 
 impl Parcel {
@@ -49,6 +57,10 @@ pub(super) struct Mailbox {
     client_id: Text,
     max_messages: usize,
     max_bytes: usize,
+    /// What operators may see of the session.
+    pub(super) figures: Figures,
+    /// Whether its client is in.
+    connected: AtomicBool,
     inner: Mutex<Inner>,
     wake: Notify,
 }
@@ -63,12 +75,14 @@ struct Inner {
 }
 
 impl Mailbox {
-    /// An empty one for the session of `client`.
+    /// An empty one for the session of `client`, who is not in yet.
     pub(super) fn new(client: &Arc<Client>, limits: &Mqtt) -> Arc<Self> {
         Arc::new(Mailbox {
             client_id: client.client_id.clone(),
             max_messages: limits.max_queued_messages,
             max_bytes: limits.max_queued_bytes,
+            figures: Figures::default(),
+            connected: AtomicBool::new(false),
             inner: Mutex::new(Inner { client: Arc::clone(client), parcels: VecDeque::new(), bytes: 0, verdicts: Vec::new(), open: true }),
             wake: Notify::new(),
         })
@@ -84,9 +98,20 @@ impl Mailbox {
         Arc::clone(&self.inner.lock().client)
     }
 
-    /// The client came in again.
+    /// The client came in.
     pub(super) fn attach(&self, client: &Arc<Client>) {
         self.inner.lock().client = Arc::clone(client);
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// The client is gone.
+    pub(super) fn detach(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client is in: shared subscriptions prefer those who are.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// Adds a message, or gives it back when there is no room or no session any more.
@@ -122,6 +147,12 @@ impl Mailbox {
         }
         inner.bytes -= weight;
         !inner.parcels.is_empty()
+    }
+
+    /// How many messages wait, and what they weigh in bytes.
+    pub(super) fn backlog(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.parcels.len(), inner.bytes)
     }
 
     /// A verdict that a former connection of the session still brings.

@@ -1,7 +1,7 @@
-//! The embedded MQTT broker: 3.1, 3.1.1 and 5 on one port.
+//! The embedded MQTT broker: 3.1, 3.1.1 and 5 on one port, over TCP, TLS and WebSocket.
 //!
 //! ```text
-//! socket ─ connection ─ codec ─ session          one task per socket; the session is a pure state machine
+//! socket ─ listener ─ connection ─ codec ─ session          one task per socket; the session is a pure state machine
 //!              │ lane: publishes and events, in order, through the pipeline
 //!              ├─ retained, subscriptions        whom an accepted message goes to
 //!              └─ dispatch (rumqttd's Router) ─ mailbox ─ the receiver's session ─ its socket
@@ -10,7 +10,7 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: authentication, TLS, WebSocket, shared subscriptions, topic aliases towards clients. Names of the codec crate appear in
+//! Absent: authentication. Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
@@ -18,11 +18,13 @@ mod codec;
 mod connection;
 mod dispatch;
 mod forward;
+mod inspect;
 mod listener;
 mod mailbox;
 mod own;
 mod packet;
 mod publish;
+mod rate;
 mod reason;
 mod retained;
 #[cfg(test)]
@@ -32,8 +34,9 @@ mod sessions;
 #[cfg(test)]
 mod simulator;
 mod subscriptions;
+mod sys;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -41,9 +44,20 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use self::{aftermath::Aftermath, dispatch::Bus, retained::Retained, sessions::Sessions, subscriptions::Subscriptions};
+pub use self::inspect::{Inspector, Part, SessionView, Wanted};
+use self::{
+    aftermath::Aftermath,
+    dispatch::Bus,
+    listener::{Door, Setup},
+    reason::Fault,
+    retained::Retained,
+    sessions::Sessions,
+    subscriptions::Subscriptions,
+    sys::Sys,
+};
 use crate::{
-    config::{Config, Mqtt},
+    config::{Config, Mqtt, Problem},
+    event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
 };
@@ -64,6 +78,9 @@ pub enum BrokerError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// A listener's certificate cannot be used; every problem at once.
+    #[error("{} listener(s) cannot be set up, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    Doors(Vec<Problem>),
     /// The in-process bus did not come up.
     #[error("the broker's bus did not start")]
     Bus(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -82,11 +99,13 @@ enum Phase {
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
+    /// `[mqtt]`, for what concerns the whole broker; what holds for one connection came in with its [`listener::Arrival`].
     limits: ArcSwap<Mqtt>,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
     subscriptions: Subscriptions,
     retained: Retained,
+    sys: Sys,
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
@@ -97,12 +116,24 @@ impl Shared {
     fn limits(&self) -> Arc<Mqtt> {
         self.limits.load_full()
     }
+
+    /// Why connections end when the process does.
+    fn shutting_down(&self) -> Fault {
+        let code = if self.limits().server_reference.is_some() { reason::USE_ANOTHER_SERVER } else { reason::SERVER_SHUTTING_DOWN };
+        Fault::new(code, "shutting-down", "the server is shutting down")
+    }
+
+    /// Where a client is sent that is told so: the server reference.
+    fn server_reference(&self, fault: &Fault) -> Option<Text> {
+        if fault.code == reason::USE_ANOTHER_SERVER { self.limits().server_reference.as_deref().map(Text::from) } else { None }
+    }
 }
 
 /// A running broker; dropping it stops it at once, [`Broker::drain`] in order.
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
+    doors: Vec<Arc<Door>>,
     addresses: Vec<(String, SocketAddr)>,
     /// Ends when the last connection has.
     alive: mpsc::Receiver<()>,
@@ -112,15 +143,15 @@ impl Broker {
     /// Opens every listener of `config`. Needs a running tokio runtime with time and I/O.
     ///
     /// # Errors
-    /// A listener's address cannot be had, or the bus does not start.
+    /// A listener's certificate cannot be used or its address not be had, or the bus does not start.
     pub async fn start(config: &Config, pipeline: Arc<Pipeline>) -> Result<Self, BrokerError> {
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            let (name, address) = (&listener.name, listener.bind.value);
+        for setup in Setup::load_all(config).map_err(BrokerError::Doors)? {
+            let (name, address) = setup.place();
             let fault = |source| BrokerError::Bind { name: name.clone(), address, source };
             let socket = TcpListener::bind(address).await.map_err(fault)?;
             let address = socket.local_addr().map_err(fault)?;
-            listeners.push((name.clone(), address, socket));
+            listeners.push((setup, address, socket));
         }
         let metrics = Arc::clone(pipeline.metrics());
         let (aftermath, pending) = Aftermath::new();
@@ -129,9 +160,10 @@ impl Broker {
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
             retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
             metrics,
+            sys: Sys::default(),
             sessions: Sessions::new(),
             bus,
             aftermath,
@@ -139,14 +171,22 @@ impl Broker {
         });
         pending.start(&shared);
         tokio::spawn(sessions::expire(Arc::downgrade(&shared)));
+        tokio::spawn(sys::publish(Arc::downgrade(&shared), config.node.as_str().into()));
         let (hold, alive) = mpsc::channel(1);
-        let mut addresses = Vec::new();
-        for (name, address, socket) in listeners {
-            tracing::info!(listener = name, %address, "listening for MQTT");
-            tokio::spawn(listener::listen(Arc::clone(&shared), name.clone(), socket, hold.clone()));
-            addresses.push((name, address));
+        let (mut doors, mut addresses) = (Vec::new(), Vec::new());
+        for (setup, address, socket) in listeners {
+            let door = Door::new(setup, &shared.metrics);
+            tracing::info!(listener = door.name(), %address, "listening for MQTT");
+            addresses.push((door.name().to_owned(), address));
+            doors.push(Arc::clone(&door));
+            tokio::spawn(listener::listen(Arc::clone(&shared), door, socket, hold.clone()));
         }
-        Ok(Broker { shared, addresses, alive })
+        Ok(Broker { shared, doors, addresses, alive })
+    }
+
+    /// Every problem of the listeners' files, without opening a door.
+    pub fn check(config: &Config) -> Vec<Problem> {
+        Setup::load_all(config).err().unwrap_or_default()
     }
 
     /// Where each listener listens, by name; port 0 of the configuration is resolved.
@@ -154,10 +194,44 @@ impl Broker {
         &self.addresses
     }
 
-    /// Takes other limits into service, for connections and sessions that begin from now on. Listeners, and the bound on retained
-    /// messages, stay as they are.
-    pub fn reconfigure(&self, limits: &Mqtt) {
-        self.shared.limits.store(Arc::new(limits.clone()));
+    /// Takes the listeners' certificates, limits and other settings into service, for connections, sessions and groups that begin from now
+    /// on. Which listeners there are, where, and the bound on retained messages stay as they are.
+    ///
+    /// # Errors
+    /// Every problem with certificates; everything stays as it is.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), Vec<Problem>> {
+        let setups = Setup::load_all(config)?;
+        for setup in setups {
+            if let Some(door) = self.doors.iter().find(|door| door.name() == setup.place().0) {
+                door.install(setup);
+            }
+        }
+        self.shared.subscriptions.set_strategy(config.mqtt.shared_strategy);
+        self.shared.limits.store(Arc::new(config.mqtt.clone()));
+        Ok(())
+    }
+
+    /// Reads the certificates again that are made of `changed` files, each listener's on its own: one whose files cannot be used goes on
+    /// with those that it has.
+    ///
+    /// The names of the listeners with new certificates, and what is wrong with the others.
+    pub fn refresh(&self, changed: &[PathBuf]) -> (Vec<String>, Vec<Problem>) {
+        let (mut refreshed, mut problems) = (Vec::new(), Vec::new());
+        let metrics = &self.shared.metrics;
+        for door in &self.doors {
+            match door.refresh(changed) {
+                None => {}
+                Some(Ok(())) => {
+                    metrics.listener_certificate_reloads.get_or_create(&door.name().into()).inc();
+                    refreshed.push(door.name().to_owned());
+                }
+                Some(Err(problem)) => {
+                    metrics.listener_certificate_reloads_refused.get_or_create(&door.name().into()).inc();
+                    problems.push(problem);
+                }
+            }
+        }
+        (refreshed, problems)
     }
 
     /// Ends in order: accepts no more, reads no more, waits at most `patience` until every publish that was read is settled and

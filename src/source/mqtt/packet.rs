@@ -61,6 +61,9 @@ pub(super) struct Connect {
     pub(super) receive_maximum: u16,
     pub(super) max_packet_bytes: Option<u32>,
     pub(super) problem_information: bool,
+    pub(super) response_information: bool,
+    /// Aliases that the server may define.
+    pub(super) topic_alias_maximum: u16,
     pub(super) authentication_method: Option<Text>,
     pub(super) user_properties: Vec<Header>,
     pub(super) client_id: Text,
@@ -163,10 +166,19 @@ pub(super) enum Outgoing {
     PubRec(Ack),
     PubRel(Ack),
     PubComp(Ack),
-    SubAck { id: u16, codes: Vec<u8> },
-    UnsubAck { id: u16, codes: Vec<u8> },
+    SubAck(Answers),
+    UnsubAck(Answers),
     PingResp,
-    Disconnect { code: u8, text: Option<Text> },
+    Disconnect { code: u8, text: Option<Text>, server_reference: Option<Text> },
+}
+
+/// SUBACK or UNSUBACK: a reason code for each filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answers {
+    pub(super) id: u16,
+    pub(super) codes: Vec<u8>,
+    /// Why the first filter that was refused is refused.
+    pub(super) text: Option<Text>,
 }
 
 /// PUBLISH to a client: one transmission of a message.
@@ -181,6 +193,16 @@ pub(super) struct Forward {
     /// What is left of the message's expiry interval.
     pub(super) expiry_s: Option<u32>,
     pub(super) subscription_ids: Box<[u32]>,
+    pub(super) alias: Option<Alias>,
+}
+
+/// A topic alias that the server defined for this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alias {
+    /// Sent with the topic, for the packets to come.
+    New(u16),
+    /// The client knows it: it stands for the topic.
+    Known(u16),
 }
 
 /// CONNACK
@@ -196,4 +218,6 @@ pub(super) struct ConnAck {
     pub(super) assigned_client_id: Option<Text>,
     pub(super) topic_alias_maximum: u16,
     pub(super) server_keep_alive_s: Option<u16>,
+    pub(super) response_information: Option<Text>,
+    pub(super) server_reference: Option<Text>,
 }

@@ -34,8 +34,19 @@ codes! {
     TOPIC_ALIAS_INVALID = 0x94;
     PACKET_TOO_LARGE = 0x95;
     QUOTA_EXCEEDED = 0x97;
+    ADMINISTRATIVE_ACTION = 0x98;
     PAYLOAD_FORMAT_INVALID = 0x99;
-    SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E;
+    USE_ANOTHER_SERVER = 0x9C;
+}
+
+/// What a refused filter's code means, for a reason string.
+pub(super) fn words(code: u8) -> &'static str {
+    match code {
+        NOT_AUTHORIZED => "not authorized",
+        TOPIC_FILTER_INVALID => "no valid topic filter",
+        QUOTA_EXCEEDED => "too many subscriptions or topic levels",
+        _ => "refused",
+    }
 }
 
 /// From here on a code means refusal.
@@ -109,7 +120,7 @@ mod tests {
             (PACKET_TOO_LARGE, QUOTA_EXCEEDED),
             (0x8A, NOT_AUTHORIZED),
             (0xFF, IMPLEMENTATION_SPECIFIC),
-            (SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, IMPLEMENTATION_SPECIFIC),
+            (0x9E, IMPLEMENTATION_SPECIFIC),
         ] {
             assert_eq!(for_publish(code), expected, "{code:#x}");
         }

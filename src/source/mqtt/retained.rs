@@ -1,14 +1,14 @@
 //! The last message of each topic, for those who subscribe later.
 //!
 //! A tree by topic level, so that a subscription costs what its filter reaches. Bounded in messages; a topic deeper than
-//! [`MAX_TOPIC_LEVELS`] (only a guest could make one) is not retained.
+//! [`MOST_TOPIC_LEVELS`] (only a guest could make one) is not retained.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::session::connect::{MAX_TOPIC_LEVELS, too_deep};
-use crate::{event::Message, metrics::Metrics};
+use super::session::connect::too_deep;
+use crate::{config::MOST_TOPIC_LEVELS, event::Message, metrics::Metrics};
 
 /// What became of a message with the retain flag.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,11 +50,11 @@ impl Retained {
     /// Keeps a message that was published with the retain flag, or clears its topic when it is empty.
     pub(super) fn keep(&self, message: &Arc<Message>) -> Kept {
         if message.payload.is_empty() {
-            self.clear(&message.topic);
+            self.forget(&message.topic);
             return Kept::Cleared;
         }
         let mut tree = self.tree.write();
-        if too_deep(&message.topic) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
+        if too_deep(&message.topic, MOST_TOPIC_LEVELS) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
             return Kept::Full;
         }
         if tree.root.node(&message.topic).message.replace(Arc::clone(message)).is_none() {
@@ -78,16 +78,19 @@ impl Retained {
         found
     }
 
-    fn clear(&self, topic: &str) {
-        self.remove(topic, |_| true);
+    /// Forgets the retained message of a topic; whether there was one.
+    pub(super) fn forget(&self, topic: &str) -> bool {
+        self.remove(topic, |_| true)
     }
 
-    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) {
+    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) -> bool {
         let mut tree = self.tree.write();
-        if tree.root.remove(&mut topic.split('/').take(MAX_TOPIC_LEVELS), &condition) {
+        let removed = tree.root.remove(&mut topic.split('/').take(MOST_TOPIC_LEVELS), &condition);
+        if removed {
             tree.count -= 1;
             self.metrics.retained_messages.dec();
         }
+        removed
     }
 }
 

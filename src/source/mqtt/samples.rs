@@ -50,6 +50,8 @@ pub(super) fn connect(protocol: Protocol) -> Connect {
         receive_maximum: u16::MAX,
         max_packet_bytes: None,
         problem_information: true,
+        response_information: false,
+        topic_alias_maximum: 0,
         authentication_method: None,
         user_properties: Vec::new(),
         client_id: "device".into(),

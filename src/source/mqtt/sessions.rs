@@ -7,6 +7,8 @@
 //! Sessions live in memory. They end when their expiry interval has passed, and with the process. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
+mod kick;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
@@ -20,9 +22,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+pub(super) use self::kick::kick;
 use super::{
     Shared,
-    mailbox::Parcel,
+    mailbox::{Mailbox, Parcel},
     reason,
     session::{Session, connect::LastWill},
 };
@@ -30,11 +33,21 @@ use crate::event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms};
 
 const SHARDS: usize = 16;
 
+/// What whoever takes hold of a client id wants of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// The client goes on with it.
+    Resume,
+    /// The client throws it away.
+    CleanStart,
+    /// An operator ends the connection, and perhaps the session too.
+    Kick { end_session: bool },
+}
+
 /// Asks a connection to give up its session.
 #[derive(Debug)]
 pub(super) struct Eviction {
-    /// The successor throws the session away.
-    pub(super) clean_start: bool,
+    pub(super) demand: Demand,
     pub(super) reply: oneshot::Sender<Handover>,
 }
 
@@ -43,6 +56,8 @@ pub(super) struct Eviction {
 pub(super) struct Handover {
     /// `None`: it has ended, and the evicted connection raises its end.
     pub(super) session: Option<Box<Session>>,
+    /// A will that waits for its delay; void when the client is back.
+    pub(super) will: Option<Will>,
     /// Answers when the evicted connection has raised its last event.
     pub(super) done: oneshot::Receiver<()>,
 }
@@ -75,8 +90,18 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Online(oneshot::Sender<Eviction>),
+    /// With its mailbox, as soon as it has its session.
+    Online(oneshot::Sender<Eviction>, Option<Arc<Mailbox>>),
     Parked(Box<Parked>),
+}
+
+impl Slot {
+    fn show(&self) -> Option<(&Arc<Mailbox>, bool, Option<Instant>)> {
+        match &self.state {
+            State::Online(_, mailbox) => mailbox.as_ref().map(|mailbox| (mailbox, true, None)),
+            State::Parked(parked) => Some((parked.session.mailbox(), false, parked.ends)),
+        }
+    }
 }
 
 /// A session that waits for its client.
@@ -120,11 +145,15 @@ impl Sessions {
     }
 
     /// Takes hold of a client id for a new connection.
-    pub(super) fn enter(&self, client_id: &Text, clean_start: bool) -> (Tenancy, Before) {
+    pub(super) fn enter(&self, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
+        self.take_hold(&mut self.shard(client_id).lock(), client_id, demand)
+    }
+
+    fn take_hold(&self, shard: &mut HashMap<Text, Slot>, client_id: &Text, demand: Demand) -> (Tenancy, Before) {
         let (sender, eviction) = oneshot::channel();
         let number = self.number();
-        let slot = Slot { number, state: State::Online(sender) };
-        let old = self.shard(client_id).lock().insert(client_id.clone(), slot);
+        let slot = Slot { number, state: State::Online(sender, None) };
+        let old = shard.insert(client_id.clone(), slot);
         let old_number = old.as_ref().map(|slot| slot.number);
         let before = match old.map(|slot| slot.state) {
             None => Before::Nothing,
@@ -134,15 +163,42 @@ impl Sessions {
                 }
                 Before::Parked(parked.session, parked.will)
             }
-            Some(State::Online(evict)) => {
+            Some(State::Online(evict, _)) => {
                 let (reply, answer) = oneshot::channel();
-                match evict.send(Eviction { clean_start, reply }) {
+                match evict.send(Eviction { demand, reply }) {
                     Ok(()) => Before::Taken(answer),
                     Err(_) => Before::Nothing, // its connection ended without leaving: it had no session to hand over
                 }
             }
         };
         (Tenancy { number, eviction }, before)
+    }
+
+    /// A connection has its session now.
+    pub(super) fn settle(&self, tenancy: &Tenancy, mailbox: &Arc<Mailbox>) {
+        let mut shard = self.shard(mailbox.client_id()).lock();
+        if let Some(Slot { state: State::Online(_, known), number }) = shard.get_mut(mailbox.client_id())
+            && *number == tenancy.number
+        {
+            *known = Some(Arc::clone(mailbox));
+        }
+    }
+
+    /// Shows every session: its mailbox, whether its client is there, when it ends.
+    pub(super) fn each(&self, mut show: impl FnMut(&Arc<Mailbox>, bool, Option<Instant>)) {
+        for shard in &self.shards {
+            for slot in shard.lock().values() {
+                if let Some((mailbox, online, ends)) = slot.show() {
+                    show(mailbox, online, ends);
+                }
+            }
+        }
+    }
+
+    /// Shows one.
+    pub(super) fn find(&self, client_id: &str) -> Option<(Arc<Mailbox>, bool, Option<Instant>)> {
+        let shard = self.shard(client_id).lock();
+        shard.get(client_id)?.show().map(|(mailbox, online, ends)| (Arc::clone(mailbox), online, ends))
     }
 
     /// A connection leaves its session behind, to wait for its client for `session.expiry_s()`; its will may wait too.
@@ -265,7 +321,10 @@ pub(super) async fn expire(shared: Weak<Shared>) {
             for due in shared.sessions.due(Instant::now()) {
                 match due {
                     Due::Will(will) => publish_will(&shared, will).await,
-                    Due::End(session) => end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await,
+                    Due::End(session) => {
+                        shared.metrics.sessions_expired.inc();
+                        end(&shared, session, Ending::because(reason::SUCCESS, "expired")).await;
+                    }
                 }
             }
             let glance = Instant::now() + GLANCE;
@@ -305,8 +364,8 @@ impl Ending {
     }
 }
 
-/// Ends a session for good: its subscriptions go, and what it held is dropped. The last events of its life, in order, for whoever raises
-/// them; that its subscriptions are gone goes without saying, as in EMQX.
+/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
+/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
 #[must_use]
 pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
     shared.metrics.sessions.dec();
@@ -315,7 +374,12 @@ pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -
         shared.metrics.subscriptions.dec();
     }
     let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
-    let mut last: Vec<Detail> = session.end().into_iter().map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
+    let hand_on = |parcel: &Parcel| {
+        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
+        group.is_some_and(|group| group.deliver(&parcel.message).is_ok())
+    };
+    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
+    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
     last.push(match ending {
         Ending::Discarded => Detail::SessionDiscarded,
         Ending::Terminated(closing) => Detail::SessionTerminated(closing),

@@ -3,7 +3,14 @@
 //! Filters without wildcards are found by hash, in shards; filters with wildcards live in a tree by level. The cost of a publish depends
 //! on the filters that match it, not on those that do not. Filters are freed with their last subscriber.
 //!
+//! A shared subscription (`$share/name/filter`) stands under its filter like any other, as a [`Group`]: matching costs one step however
+//! many members it has, and who of them gets the message is chosen when it arrives.
+//!
 //! Absent: the sessions' own record of what they hold, which decides about "new" and about cleaning up.
+
+mod look;
+mod share;
+mod tree;
 
 use std::{
     collections::HashMap,
@@ -16,11 +23,17 @@ use std::{
 
 use parking_lot::RwLock;
 
+pub(super) use self::share::Group;
+use self::tree::Node;
 use super::{
     mailbox::{Mailbox, Parcel},
     session::Granted,
 };
-use crate::event::{Message, QoS, Text};
+use crate::{
+    config::SharedStrategy,
+    event::{Message, QoS, Text},
+    topic,
+};
 
 const SHARDS: usize = 16;
 
@@ -50,80 +63,130 @@ impl Receiver {
             qos: self.qos.min(message.qos),
             retain: message.retain && self.retain_as_published,
             subscription_ids: self.subscription_ids.as_slice().into(),
+            share: None,
         }
+    }
+}
+
+/// Whom a message goes to.
+#[derive(Debug, Default)]
+pub(super) struct Receivers {
+    /// Each once.
+    pub(super) sessions: Vec<Receiver>,
+    /// One member of each.
+    pub(super) groups: Vec<Arc<Group>>,
+}
+
+impl Receivers {
+    /// Nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.groups.is_empty()
     }
 }
 
 /// All subscriptions of the broker.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
+    /// Of groups that begin.
+    strategy: RwLock<SharedStrategy>,
     hasher: RandomState,
-    exact: [RwLock<HashMap<Text, Entries>>; SHARDS],
+    exact: [RwLock<HashMap<Text, Held>>; SHARDS],
     wild: RwLock<Node>,
     wild_count: AtomicUsize,
+}
+
+/// Who stands under one filter.
+#[derive(Debug, Default)]
+struct Held {
+    entries: Entries,
+    /// Few, if any.
+    groups: Vec<Arc<Group>>,
 }
 
 /// The entries of one filter, sorted by session: sessions are numbered in order, so most are added at the end.
 #[derive(Debug, Default)]
 struct Entries(Vec<Entry>);
 
-#[derive(Debug, Default)]
-struct Node {
-    levels: HashMap<Box<str>, Node>,
-    plus: Option<Box<Node>>,
-    here: Entries,
-    below: Entries,
-}
-
 impl Subscriptions {
-    /// Adds or replaces what session number `session` wants under `filter`.
+    /// None yet; groups choose by `strategy`.
+    pub(super) fn new(strategy: SharedStrategy) -> Self {
+        Subscriptions { strategy: RwLock::new(strategy), ..Subscriptions::default() }
+    }
+
+    /// Groups that begin from now on choose by `strategy`.
+    pub(super) fn set_strategy(&self, strategy: SharedStrategy) {
+        *self.strategy.write() = strategy;
+    }
+
+    /// Adds or replaces what session number `session` wants under `filter`, which may be a shared subscription's.
     pub(super) fn insert(&self, filter: &Text, session: u64, mailbox: &Arc<Mailbox>, granted: Granted) {
         let entry = Entry { session, mailbox: Arc::clone(mailbox), granted };
-        if is_wild(filter) {
-            if self.wild.write().entries(filter).put(entry) {
+        let (plain, shared) = split(filter);
+        let put = |held: &mut Held| match shared {
+            true => held.put_shared(filter, entry, || *self.strategy.read()),
+            false => held.entries.put(entry),
+        };
+        if is_wild(plain) {
+            if put(self.wild.write().held(plain)) {
                 self.wild_count.fetch_add(1, Ordering::Relaxed);
             }
         } else {
-            self.shard(filter).write().entry(filter.clone()).or_default().put(entry);
+            put(self.shard(plain).write().entry(if shared { plain.into() } else { filter.clone() }).or_default());
         }
     }
 
     /// Removes it.
     pub(super) fn remove(&self, filter: &str, session: u64) {
-        if is_wild(filter) {
-            if self.wild.write().remove(&mut filter.split('/'), session) {
+        let (plain, shared) = split(filter);
+        let take = |held: &mut Held| if shared { held.take_shared(filter, session) } else { held.entries.take(session) };
+        if is_wild(plain) {
+            if self.wild.write().remove(&mut plain.split('/'), &take) {
                 self.wild_count.fetch_sub(1, Ordering::Relaxed);
             }
         } else {
-            let mut shard = self.shard(filter).write();
-            if let Some(entries) = shard.get_mut(filter) {
-                entries.take(session);
-                if entries.0.is_empty() {
-                    shard.remove(filter);
+            let mut shard = self.shard(plain).write();
+            if let Some(held) = shard.get_mut(plain) {
+                take(held);
+                if held.is_empty() {
+                    shard.remove(plain);
                 }
             }
         }
     }
 
-    /// The sessions that a message on `topic` goes to, each once; `publisher` is the client id for "no local".
-    pub(super) fn receivers(&self, topic: &str, publisher: &str) -> Vec<Receiver> {
-        let mut receivers = Vec::new();
-        if let Some(entries) = self.shard(topic).read().get(topic) {
-            entries.collect(publisher, &mut receivers);
+    /// Whom a message on `topic` goes to; `publisher` is the client id for "no local".
+    pub(super) fn receivers(&self, topic: &str, publisher: &str) -> Receivers {
+        let mut receivers = Receivers::default();
+        if let Some(held) = self.shard(topic).read().get(topic) {
+            held.collect(publisher, &mut receivers);
         }
         if self.wild_count.load(Ordering::Relaxed) > 0 {
-            let exact = receivers.len();
+            let exact = receivers.sessions.len();
             self.wild.read().collect(topic, publisher, &mut receivers);
-            if receivers.len() > exact {
-                merge(&mut receivers);
+            if receivers.sessions.len() > exact {
+                merge(&mut receivers.sessions);
             }
         }
         receivers
     }
 
-    fn shard(&self, topic: &str) -> &RwLock<HashMap<Text, Entries>> {
+    /// The group of a shared subscription's whole filter, if it has members.
+    pub(super) fn group(&self, filter: &str) -> Option<Arc<Group>> {
+        let (plain, _) = split(filter);
+        if is_wild(plain) { self.wild.read().get(plain)?.group(filter) } else { self.shard(plain).read().get(plain)?.group(filter) }
+    }
+
+    fn shard(&self, topic: &str) -> &RwLock<HashMap<Text, Held>> {
         let index = self.hasher.hash_one(topic) as usize % SHARDS;
         self.exact.get(index).unwrap_or(&self.exact[0])
+    }
+}
+
+/// The topic filter, and whether it is shared; the session has seen that it is well formed.
+fn split(filter: &str) -> (&str, bool) {
+    match topic::split_share(filter) {
+        Ok(Some(share)) => (share.filter, true),
+        Ok(None) | Err(_) => (filter, false),
     }
 }
 
@@ -184,68 +247,38 @@ impl Entries {
     }
 }
 
-impl Node {
-    /// The entries of a filter, with the way to them.
-    fn entries(&mut self, filter: &str) -> &mut Entries {
-        let mut node = self;
-        for level in filter.split('/') {
-            node = match level {
-                "#" => return &mut node.below,
-                "+" => node.plus.get_or_insert_default(),
-                level => node.levels.entry(level.into()).or_default(),
-            };
+impl Held {
+    fn put_shared(&mut self, filter: &Text, entry: Entry, strategy: impl FnOnce() -> SharedStrategy) -> bool {
+        match self.groups.iter().find(|group| group.filter() == &**filter) {
+            Some(group) => group.put(entry),
+            None => {
+                self.groups.push(Arc::new(Group::new(filter, strategy(), entry)));
+                true
+            }
         }
-        &mut node.here
     }
 
-    /// Removes an entry and the way that leads nowhere else; whether it was there. Filters are at most
-    /// [`super::session::connect::MAX_TOPIC_LEVELS`] deep, and so is the recursion.
-    fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, session: u64) -> bool {
-        match levels.next() {
-            None => self.here.take(session),
-            Some("#") => self.below.take(session),
-            Some("+") => {
-                let Some(node) = &mut self.plus else { return false };
-                let removed = node.remove(levels, session);
-                if node.is_empty() {
-                    self.plus = None;
-                }
-                removed
-            }
-            Some(level) => {
-                let Some(node) = self.levels.get_mut(level) else { return false };
-                let removed = node.remove(levels, session);
-                if node.is_empty() {
-                    self.levels.remove(level);
-                }
-                removed
-            }
+    /// Whether it was there; a group goes with its last member.
+    fn take_shared(&mut self, filter: &str, session: u64) -> bool {
+        let Some(index) = self.groups.iter().position(|group| group.filter() == filter) else { return false };
+        let Some(left) = self.groups.get(index).and_then(|group| group.take(session)) else { return false };
+        if left == 0 {
+            self.groups.remove(index);
         }
+        true
+    }
+
+    fn group(&self, filter: &str) -> Option<Arc<Group>> {
+        self.groups.iter().find(|group| group.filter() == filter).map(Arc::clone)
     }
 
     fn is_empty(&self) -> bool {
-        self.levels.is_empty() && self.plus.is_none() && self.here.0.is_empty() && self.below.0.is_empty()
+        self.entries.0.is_empty() && self.groups.is_empty()
     }
 
-    /// Walks all ways through the tree that `topic` allows, with a list of its own instead of recursion.
-    fn collect(&self, topic: &str, publisher: &str, receivers: &mut Vec<Receiver>) {
-        let reserved = topic.starts_with('$'); // wildcards of the first level do not match [MQTT-4.7.2-1]
-        let mut ways = vec![(self, Some(topic), true)];
-        while let Some((node, rest, first)) = ways.pop() {
-            let wildcards = !(first && reserved);
-            if wildcards {
-                node.below.collect(publisher, receivers);
-            }
-            let Some(rest) = rest else {
-                node.here.collect(publisher, receivers);
-                continue;
-            };
-            let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
-            ways.extend(node.levels.get(level).map(|node| (node, rest, false)));
-            if wildcards {
-                ways.extend(node.plus.as_deref().map(|node| (node, rest, false)));
-            }
-        }
+    fn collect(&self, publisher: &str, receivers: &mut Receivers) {
+        self.entries.collect(publisher, &mut receivers.sessions);
+        receivers.groups.extend(self.groups.iter().map(Arc::clone));
     }
 }
 

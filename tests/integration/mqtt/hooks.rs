@@ -196,3 +196,52 @@ async fn events_that_nobody_wants_are_counted_all_the_same() {
     assert!(broker.broker.drain(PATIENCE).await, "in time");
     assert_eq!((count(Hook::SessionCreated), count(Hook::SessionTerminated), metrics.sessions.get()), (2, 2, 0));
 }
+
+/// Clients that come, go, take over, begin anew, vanish and are thrown out, in an order that a seed decides.
+#[tokio::test]
+async fn counts_add_up_whatever_clients_do() {
+    let broker = Running::start().await;
+    let operator = broker.broker.inspector();
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut wires: Vec<Wire> = Vec::new();
+    for id in 1..400 {
+        let name = format!("c{}", random.u8(..4));
+        match random.u8(..8) {
+            0..4 => {
+                let connect = Connect { clean: random.bool(), ..kept(&name, random.choice([0, 100]).unwrap_or(0)) };
+                let mut wire = Wire::connect(&broker, connect).await;
+                wire.subscribe(id, "t", 1).await;
+                wires.push(wire);
+            }
+            4 if !wires.is_empty() => drop(wires.swap_remove(random.usize(..wires.len()))),
+            5 if !wires.is_empty() => {
+                let mut wire = wires.swap_remove(random.usize(..wires.len()));
+                wire.try_send(&[0xE0, 0]).await;
+            }
+            6 => drop(operator.kick(&name, random.bool()).await),
+            7 => drop(operator.end_session(&name).await),
+            _ => {}
+        }
+    }
+    drop(wires);
+    until("all are gone", || broker.metrics.connections.get() == 0).await;
+    let count = |hook: Hook| broker.metrics.hook_events.get_or_create(&hook.name().into()).get();
+    until("the last has said so", || count(Hook::ClientDisconnected) == count(Hook::ClientConnected)).await;
+    let ended = || count(Hook::SessionDiscarded) + count(Hook::SessionTerminated);
+    until("every session has ended or is alive", || {
+        ended() + u64::try_from(broker.metrics.sessions.get()).unwrap() == count(Hook::SessionCreated)
+    })
+    .await;
+    assert_eq!(count(Hook::ClientConnect), count(Hook::ClientConnack));
+    assert_eq!(count(Hook::ClientConnect), count(Hook::ClientConnected));
+    assert_eq!(count(Hook::ClientConnected), count(Hook::SessionCreated) + count(Hook::SessionResumed));
+    assert!(
+        count(Hook::SessionResumed) > 10 && count(Hook::SessionDiscarded) > 10 && count(Hook::SessionTakenOver) > 10,
+        "all of it happened"
+    );
+    let metrics = broker.metrics.clone();
+    assert!(broker.broker.drain(PATIENCE).await, "in time");
+    let count = |hook: Hook| metrics.hook_events.get_or_create(&hook.name().into()).get();
+    assert_eq!(count(Hook::SessionDiscarded) + count(Hook::SessionTerminated), count(Hook::SessionCreated));
+    assert_eq!((metrics.sessions.get(), metrics.subscriptions.get()), (0, 0));
+}

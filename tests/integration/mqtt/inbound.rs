@@ -4,6 +4,7 @@ use super::{
     broker::Running,
     wire::{Connect, Wire},
 };
+use crate::support::Gate;
 
 #[tokio::test]
 async fn a_duplicate_of_qos_2_is_delivered_once_also_over_connections() {
@@ -86,4 +87,17 @@ async fn what_was_sent_before_goodbye_is_published() {
     for number in 0..1_000_u32 {
         assert_eq!(watcher.expect_publish().await.payload, number.to_be_bytes());
     }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_while_publishes_wait_for_kafka() {
+    let tables = "[mqtt]\nreceive_maximum = 1\n[[route]]\nhook = \"message.publish\"\nfilter = \"#\"\ntopic = \"nowhere\"\n";
+    let gate = Gate::start_on("127.0.0.1:1", tables, &[]).await; // nobody is Kafka there
+    let (mut wire, _) = Wire::connect_at(gate.address(), Connect::v4("waiting")).await;
+    for id in 1..=3 {
+        wire.publish(2, id, "a", "x").await;
+    }
+    wire.expect_quiet().await;
+    wire.publish(2, 4, "a", "x").await;
+    wire.expect_quiet().await;
 }

@@ -1,11 +1,19 @@
 //! The broker over real sockets.
 
+mod admin;
+mod aliases;
 mod broker;
 mod clients;
+mod conformance;
 mod delivery;
 mod hooks;
 mod inbound;
+mod information;
+mod mqtt_js;
 mod protocol;
 mod retained;
+mod robustness;
 mod sessions;
+mod shared;
+mod sys;
 mod wire;

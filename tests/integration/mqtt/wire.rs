@@ -8,9 +8,27 @@ use tokio::{
 };
 
 use super::broker::Running;
+use crate::support::Gate;
 
 /// How long anything may take before a test fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something that listens for MQTT clients.
+pub(super) trait Listening {
+    fn address(&self) -> SocketAddr;
+}
+
+impl Listening for Running {
+    fn address(&self) -> SocketAddr {
+        Running::address(self)
+    }
+}
+
+impl Listening for Gate {
+    fn address(&self) -> SocketAddr {
+        Gate::address(self)
+    }
+}
 
 /// A packet as it came: first byte, and what follows the remaining length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +40,11 @@ pub(super) struct Packet {
 impl Packet {
     pub(super) fn kind(&self) -> u8 {
         self.first >> 4
+    }
+
+    /// As it was on the wire, bytes.
+    pub(super) fn size(&self) -> usize {
+        1 + variable(self.body.len()).len() + self.body.len()
     }
 
     /// Topic, packet identifier, payload; for MQTT 5 the properties come along as bytes.
@@ -55,20 +78,20 @@ pub(super) struct Publish {
     pub(super) payload: Vec<u8>,
 }
 
-fn take_u16(rest: &mut &[u8]) -> u16 {
+pub(super) fn take_u16(rest: &mut &[u8]) -> u16 {
     let (head, tail) = rest.split_at(2);
     *rest = tail;
     u16::from_be_bytes([head[0], head[1]])
 }
 
-fn take_text(rest: &mut &[u8]) -> Vec<u8> {
+pub(super) fn take_text(rest: &mut &[u8]) -> Vec<u8> {
     let length = take_u16(rest) as usize;
     let (head, tail) = rest.split_at(length);
     *rest = tail;
     head.to_vec()
 }
 
-fn take_variable(rest: &mut &[u8]) -> usize {
+pub(super) fn take_variable(rest: &mut &[u8]) -> usize {
     let (mut value, mut shift) = (0, 0);
     loop {
         let (head, tail) = rest.split_at(1);
@@ -86,7 +109,7 @@ pub(super) fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
 }
 
-fn variable(mut value: usize) -> Vec<u8> {
+pub(super) fn variable(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (value & 0x7F) as u8;
@@ -168,7 +191,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A socket on which nothing was said yet.
-    pub(super) async fn open(broker: &Running) -> Self {
+    pub(super) async fn open(broker: &impl Listening) -> Self {
         Wire::open_at(broker.address()).await
     }
 
@@ -179,8 +202,22 @@ impl Wire {
         Wire { socket, five: false, input: Vec::new() }
     }
 
+    /// Ends the connection as a failing network does, with a reset.
+    pub(super) fn reset(self) {
+        self.socket.set_zero_linger().expect("a TCP socket");
+    }
+
+    /// Reads what comes as this protocol level has it; needed where the test sends a CONNECT of its own making.
+    pub(super) fn speak(&mut self, level: u8) {
+        self.five = level == 5;
+    }
+
+    pub(super) fn is_5(&self) -> bool {
+        self.five
+    }
+
     /// Connects, expects to be let in, and gives CONNACK.
-    pub(super) async fn connect_with(broker: &Running, connect: Connect) -> (Self, Packet) {
+    pub(super) async fn connect_with(broker: &impl Listening, connect: Connect) -> (Self, Packet) {
         Wire::connect_at(broker.address(), connect).await
     }
 
@@ -194,12 +231,17 @@ impl Wire {
         (wire, connack)
     }
 
-    pub(super) async fn connect(broker: &Running, connect: Connect) -> Self {
+    pub(super) async fn connect(broker: &impl Listening, connect: Connect) -> Self {
         Wire::connect_with(broker, connect).await.0
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.expect("the socket is open");
+    }
+
+    /// The same to a connection that may be closed already.
+    pub(super) async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await; // an error: it is
     }
 
     /// The next packet.
@@ -233,6 +275,15 @@ impl Wire {
     pub(super) async fn expect_publish(&mut self) -> Publish {
         let five = self.five;
         self.receive().await.publish(five)
+    }
+
+    pub(super) fn read_publish(&self, packet: &Packet) -> Publish {
+        packet.publish(self.five)
+    }
+
+    /// Gives what others published the time to arrive here, where nothing is expected or nobody knows how much.
+    pub(super) async fn settle(&mut self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     /// Expects the end, after DISCONNECT with `code` when the client speaks MQTT 5.

@@ -169,6 +169,7 @@ impl Drop for Worker {
 /// # Errors
 /// A client is refused or lost, or its command does not come.
 pub(in super::super) async fn worker(what: &str) -> anyhow::Result<()> {
+    rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
     let parts: Vec<&str> = what.split(',').collect();
     let [address, first, count] = parts[..] else { bail!("\"{what}\" is not ADDRESS,FIRST,COUNT") };
     let (address, first, count): (SocketAddr, u32, u32) = (address.parse()?, first.parse()?, count.parse()?);

@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use rmqtt_codec::{types, v3, v5};
 
+use super::strict::Peculiar;
 use crate::{
     event::{Header, Properties, QoS},
     source::mqtt::{
@@ -28,7 +29,7 @@ pub(super) fn incoming_3(packet: v3::Packet, protocol: Protocol) -> Incoming {
     let ack = |id: NonZeroU16| Ack::new(id.get(), reason::SUCCESS);
     match packet {
         v3::Packet::Connect(connect) => Incoming::Connect(Box::new(connect_3(*connect, protocol))),
-        v3::Packet::Publish(publish) => Incoming::Publish(Box::new(self::publish(*publish))),
+        v3::Packet::Publish(publish) => Incoming::Publish(Box::new(self::publish(*publish, Peculiar::default()))),
         v3::Packet::PublishAck { packet_id } => Incoming::PubAck(ack(packet_id)),
         v3::Packet::PublishReceived { packet_id } => Incoming::PubRec(ack(packet_id)),
         v3::Packet::PublishRelease { packet_id } => Incoming::PubRel(ack(packet_id)),
@@ -52,12 +53,12 @@ pub(super) fn incoming_3(packet: v3::Packet, protocol: Protocol) -> Incoming {
     }
 }
 
-pub(super) fn incoming_5(packet: v5::Packet, clean_start: bool) -> Incoming {
+pub(super) fn incoming_5(packet: v5::Packet, clean_start: bool, peculiar: Peculiar) -> Incoming {
     let ack = |ack: v5::PublishAck| Ack { id: ack.packet_id.get(), code: ack.reason_code.into(), text: ack.reason_string };
     let ack2 = |ack: v5::PublishAck2| Ack { id: ack.packet_id.get(), code: ack.reason_code.into(), text: ack.reason_string };
     match packet {
-        v5::Packet::Connect(connect) => Incoming::Connect(Box::new(connect_5(*connect, clean_start))),
-        v5::Packet::Publish(publish) => Incoming::Publish(Box::new(self::publish(*publish))),
+        v5::Packet::Connect(connect) => Incoming::Connect(Box::new(connect_5(*connect, clean_start, peculiar))),
+        v5::Packet::Publish(publish) => Incoming::Publish(Box::new(self::publish(*publish, peculiar))),
         v5::Packet::PublishAck(packet) => Incoming::PubAck(ack(packet)),
         v5::Packet::PublishReceived(packet) => Incoming::PubRec(ack(packet)),
         v5::Packet::PublishRelease(packet) => Incoming::PubRel(ack2(packet)),
@@ -102,6 +103,8 @@ fn connect_3(connect: v3::Connect, protocol: Protocol) -> Connect {
         receive_maximum: u16::MAX,
         max_packet_bytes: None,
         problem_information: false,
+        response_information: false,
+        topic_alias_maximum: 0,
         authentication_method: None,
         user_properties: Vec::new(),
         client_id: connect.client_id,
@@ -118,7 +121,7 @@ fn connect_3(connect: v3::Connect, protocol: Protocol) -> Connect {
     }
 }
 
-fn connect_5(connect: v5::Connect, clean_start: bool) -> Connect {
+fn connect_5(connect: v5::Connect, clean_start: bool, peculiar: Peculiar) -> Connect {
     Connect {
         protocol: Protocol::V5,
         clean_start,
@@ -127,6 +130,8 @@ fn connect_5(connect: v5::Connect, clean_start: bool) -> Connect {
         receive_maximum: connect.receive_max.map_or(u16::MAX, NonZeroU16::get),
         max_packet_bytes: connect.max_packet_size.map(NonZeroU32::get),
         problem_information: connect.request_problem_info,
+        response_information: connect.request_response_info,
+        topic_alias_maximum: connect.topic_alias_max,
         authentication_method: connect.auth_method,
         user_properties: headers(connect.user_properties),
         client_id: connect.client_id,
@@ -139,7 +144,7 @@ fn connect_5(connect: v5::Connect, clean_start: bool) -> Connect {
             retain: will.retain,
             delay_s: will.will_delay_interval_sec.unwrap_or(0),
             properties: boxed(Properties {
-                expiry_s: will.message_expiry_interval.map(NonZeroU32::get),
+                expiry_s: expiry(will.message_expiry_interval, peculiar),
                 payload_is_utf8: will.is_utf8_payload,
                 content_type: will.content_type,
                 response_topic: will.response_topic,
@@ -150,14 +155,14 @@ fn connect_5(connect: v5::Connect, clean_start: bool) -> Connect {
     }
 }
 
-fn publish(publish: types::Publish) -> Publish {
+fn publish(publish: types::Publish, peculiar: Peculiar) -> Publish {
     let (mut alias, mut has_subscription_id, mut properties) = (None, false, None);
     if let Some(given) = publish.properties {
         alias = given.topic_alias.map(NonZeroU16::get);
         has_subscription_id = !given.subscription_ids.is_empty();
         properties = boxed(Properties {
-            expiry_s: given.message_expiry_interval.map(NonZeroU32::get),
-            payload_is_utf8: given.is_utf8_payload.then_some(true),
+            expiry_s: expiry(given.message_expiry_interval, peculiar),
+            payload_is_utf8: (given.is_utf8_payload || peculiar.format_is_0).then_some(given.is_utf8_payload),
             content_type: given.content_type,
             response_topic: given.response_topic,
             correlation_data: given.correlation_data,
@@ -175,6 +180,10 @@ fn publish(publish: types::Publish) -> Publish {
         has_subscription_id,
         properties,
     }
+}
+
+fn expiry(given: Option<NonZeroU32>, peculiar: Peculiar) -> Option<u32> {
+    given.map(|expiry_s| if peculiar.expiry_is_0 { 0 } else { expiry_s.get() })
 }
 
 /// Most messages carry no properties: no allocation for them.

@@ -3,14 +3,15 @@
 //! The crate decodes everything. It encodes everything but PUBLISH, which [`super::forward`] writes straight from the shared message,
 //! because the crate's type would need a copy of all properties for each receiver.
 //!
-//! What the crate cannot express is checked here or in the session: which protocol CONNECT asks for (with the right answer to unknown
-//! ones), will bits without a will, MQTT 5's empty client id without clean start (which the crate refuses: the bit is set before it looks,
-//! and put back afterwards), and packets to the client that exceed what it takes (the crate's own limit can panic). Known gap of the
-//! crate: a message expiry interval of 0 is taken as malformed.
+//! The crate is given whole packets that [`strict`] has seen. What it cannot express is checked here or in the session: which protocol
+//! CONNECT asks for (with the right answer to unknown ones), will bits without a will, MQTT 5's empty client id without clean start (which
+//! the crate refuses: the bit is set before it looks, and put back afterwards), and packets to the client that exceed what it takes (the
+//! crate's own limit can panic).
 
 mod incoming;
 mod opening;
 mod outgoing;
+mod strict;
 
 use bytes::BytesMut;
 use rmqtt_codec::{error::DecodeError, v3, v5};
@@ -20,10 +21,11 @@ use self::{
     incoming::{incoming_3, incoming_5},
     opening::Opening,
     outgoing::{outgoing_3, outgoing_5},
+    strict::Frame,
 };
 use super::{
     forward,
-    packet::{Ack, ConnAck, Incoming, Outgoing, Protocol},
+    packet::{Ack, Answers, ConnAck, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 
@@ -62,27 +64,31 @@ impl Codec {
         }
     }
 
-    /// Keeps packets to the client within its maximum packet size.
-    pub(super) fn limit_outgoing(&mut self, max_packet_bytes: u32) {
-        self.max_outgoing_bytes = max_packet_bytes as usize;
-    }
-
-    /// The next packet of `buffer`, if it is there as a whole.
+    /// The next packet of `buffer`, if it is there as a whole. From CONNECT on, packets to the client keep within what it takes.
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Incoming>, Fault> {
         if let Wire::Unknown = self.wire {
             let Some(opening) = Opening::read(buffer)? else { return Ok(None) };
             self.clean_start = opening.clean_start;
-            let limit = remaining_limit(self.max_incoming_bytes);
             self.wire = match opening.protocol {
-                Protocol::V5 => Wire::V5(v5::Codec::new(limit, 0)),
-                older => Wire::V3(older, v3::Codec::new(limit)),
+                Protocol::V5 => Wire::V5(v5::Codec::new(0, 0)),
+                older => Wire::V3(older, v3::Codec::new(0)),
             };
         }
+        let Some(protocol) = self.protocol() else { return Ok(None) };
+        // The crate sees whole packets only: given the beginning of one, it would reserve what its length announces.
+        let Some(frame) = Frame::read(buffer, self.max_incoming_bytes as usize)? else { return Ok(None) };
+        let Some(packet) = buffer.get_mut(..frame.total) else { return Ok(None) };
+        let peculiar = strict::check(packet, frame, protocol)?;
         let packet = match &mut self.wire {
             Wire::Unknown => None,
             Wire::V3(protocol, codec) => codec.decode(buffer).map_err(fault)?.map(|(packet, _)| incoming_3(packet, *protocol)),
-            Wire::V5(codec) => codec.decode(buffer).map_err(fault)?.map(|(packet, _)| incoming_5(packet, self.clean_start)),
+            Wire::V5(codec) => codec.decode(buffer).map_err(fault)?.map(|(packet, _)| incoming_5(packet, self.clean_start, peculiar)),
         };
+        if let Some(Incoming::Connect(connect)) = &packet
+            && let Some(bytes) = connect.max_packet_bytes
+        {
+            self.max_outgoing_bytes = bytes as usize;
+        }
         Ok(packet)
     }
 
@@ -128,22 +134,26 @@ impl Codec {
     }
 }
 
-/// The largest remaining length of a packet of at most `max` bytes.
-fn remaining_limit(max: u32) -> u32 {
-    match max {
-        0..=129 => max.saturating_sub(2),
-        130..=16_386 => max - 3,
-        16_387..=2_097_155 => max - 4,
-        _ => max - 5,
+/// How many PINGREQs there are among the packets that begin `buffer` and are there as a whole, and the bytes of all these packets.
+pub(super) fn pings(buffer: &[u8]) -> (usize, usize) {
+    let (mut pings, mut bytes) = (0, 0);
+    while let Some(rest) = buffer.get(bytes..)
+        && let Ok(Some(frame)) = Frame::read(rest, rest.len())
+    {
+        pings += usize::from(rest.starts_with(&[0xC0, 0x00]));
+        bytes += frame.total;
     }
+    (pings, bytes)
 }
 
 fn without_text(packet: Outgoing) -> Outgoing {
     match packet {
         Outgoing::PubAck(ack) => Outgoing::PubAck(Ack { text: None, ..ack }),
         Outgoing::PubRec(ack) => Outgoing::PubRec(Ack { text: None, ..ack }),
-        Outgoing::ConnAck(connack) => Outgoing::ConnAck(Box::new(ConnAck { text: None, ..*connack })),
-        Outgoing::Disconnect { code, .. } => Outgoing::Disconnect { code, text: None },
+        Outgoing::ConnAck(connack) => Outgoing::ConnAck(Box::new(ConnAck { text: None, response_information: None, ..*connack })),
+        Outgoing::SubAck(answers) => Outgoing::SubAck(Answers { text: None, ..answers }),
+        Outgoing::UnsubAck(answers) => Outgoing::UnsubAck(Answers { text: None, ..answers }),
+        Outgoing::Disconnect { code, .. } => Outgoing::Disconnect { code, text: None, server_reference: None },
         packet => packet,
     }
 }
@@ -171,3 +181,6 @@ fn fault(error: DecodeError) -> Fault {
     };
     Fault::new(code, word, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The first bytes of a connection: which protocol CONNECT asks for, before the codec crate looks at it.
 
+use super::strict::Frame;
 use crate::source::mqtt::{
     packet::Protocol,
     reason::{self, Fault},
@@ -15,16 +16,16 @@ impl Opening {
     /// Reads it when it is there; sets MQTT 5's clean start bit in `buffer`, for the crate.
     pub(super) fn read(buffer: &mut [u8]) -> Result<Option<Self>, Fault> {
         let malformed = |text: &'static str| Fault::new(reason::MALFORMED_PACKET, "malformed-packet", text);
-        let Some(first) = buffer.first() else { return Ok(None) };
-        if *first != 0x10 {
+        if buffer.first().is_some_and(|first| *first != 0x10) {
             return Err(Fault::protocol("the first packet must be CONNECT"));
         }
-        let length_bytes = buffer.iter().skip(1).take(4).take_while(|byte| **byte & 0x80 != 0).count() + 1;
-        if length_bytes > 4 {
-            return Err(malformed("the remaining length has more than four bytes"));
-        }
-        let Some(rest) = buffer.get_mut(1 + length_bytes..) else { return Ok(None) };
-        let Some((name, level, flags)) = split(rest)? else { return Ok(None) };
+        let Some(frame) = Frame::read(buffer, usize::MAX)? else { return Ok(None) };
+        let whole = buffer.len() >= frame.total;
+        let seen = buffer.len().min(frame.total);
+        let head = buffer.get_mut(frame.header..seen).map_or(Ok(None), split)?;
+        let Some((name, level, flags)) = head else {
+            return if whole { Err(malformed("CONNECT ends before its flags")) } else { Ok(None) }; // [MQTT-3.1.4-1]
+        };
         let protocol = match (name, level) {
             (b"MQTT", 4) => Protocol::V311,
             (b"MQTT", 5) => Protocol::V5,

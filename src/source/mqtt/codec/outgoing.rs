@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use rmqtt_codec::{types, v3, v5};
 
 use crate::source::mqtt::{
-    packet::{Ack, ConnAck, Outgoing},
+    packet::{Ack, Answers, ConnAck, Outgoing},
     reason,
 };
 
@@ -17,7 +17,9 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
                 reason::SUCCESS => v3::ConnectAckReason::ConnectionAccepted,
                 reason::UNSUPPORTED_PROTOCOL_VERSION => v3::ConnectAckReason::UnacceptableProtocolVersion,
                 reason::CLIENT_IDENTIFIER_NOT_VALID => v3::ConnectAckReason::IdentifierRejected,
-                reason::SERVER_UNAVAILABLE | reason::SERVER_SHUTTING_DOWN => v3::ConnectAckReason::ServiceUnavailable,
+                reason::SERVER_UNAVAILABLE | reason::SERVER_SHUTTING_DOWN | reason::USE_ANOTHER_SERVER | reason::QUOTA_EXCEEDED => {
+                    v3::ConnectAckReason::ServiceUnavailable
+                }
                 reason::BAD_USER_NAME_OR_PASSWORD => v3::ConnectAckReason::BadUserNameOrPassword,
                 reason::NOT_AUTHORIZED => v3::ConnectAckReason::NotAuthorized,
                 _ => return None,
@@ -28,7 +30,7 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
         Outgoing::PubRec(ack) => v3::Packet::PublishReceived { packet_id: NonZeroU16::new(ack.id)? },
         Outgoing::PubRel(ack) => v3::Packet::PublishRelease { packet_id: NonZeroU16::new(ack.id)? },
         Outgoing::PubComp(ack) => v3::Packet::PublishComplete { packet_id: NonZeroU16::new(ack.id)? },
-        Outgoing::SubAck { id, codes } => {
+        Outgoing::SubAck(Answers { id, codes, .. }) => {
             let status = codes.into_iter().map(|code| match code {
                 0 => v3::SubscribeReturnCode::Success(types::QoS::AtMostOnce),
                 1 => v3::SubscribeReturnCode::Success(types::QoS::AtLeastOnce),
@@ -37,7 +39,7 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
             });
             v3::Packet::SubscribeAck { packet_id: NonZeroU16::new(id)?, status: status.collect() }
         }
-        Outgoing::UnsubAck { id, .. } => v3::Packet::UnsubscribeAck { packet_id: NonZeroU16::new(id)? },
+        Outgoing::UnsubAck(Answers { id, .. }) => v3::Packet::UnsubscribeAck { packet_id: NonZeroU16::new(id)? },
         Outgoing::PingResp => v3::Packet::PingResponse,
         Outgoing::Publish(_) | Outgoing::Disconnect { .. } => return None,
     })
@@ -51,22 +53,22 @@ pub(super) fn outgoing_5(packet: Outgoing) -> Option<v5::Packet> {
         Outgoing::PubRec(ack) => v5::Packet::PublishReceived(ack_5(ack)?),
         Outgoing::PubRel(ack) => v5::Packet::PublishRelease(ack2_5(ack)?),
         Outgoing::PubComp(ack) => v5::Packet::PublishComplete(ack2_5(ack)?),
-        Outgoing::SubAck { id, codes } => v5::Packet::SubscribeAck(v5::SubscribeAck {
+        Outgoing::SubAck(Answers { id, codes, text }) => v5::Packet::SubscribeAck(v5::SubscribeAck {
             packet_id: NonZeroU16::new(id)?,
             properties: Vec::new(),
-            reason_string: None,
+            reason_string: text,
             status: codes.into_iter().map(|code| code.try_into().ok()).collect::<Option<_>>()?,
         }),
-        Outgoing::UnsubAck { id, codes } => v5::Packet::UnsubscribeAck(v5::UnsubscribeAck {
+        Outgoing::UnsubAck(Answers { id, codes, text }) => v5::Packet::UnsubscribeAck(v5::UnsubscribeAck {
             packet_id: NonZeroU16::new(id)?,
             properties: Vec::new(),
-            reason_string: None,
+            reason_string: text,
             status: codes.into_iter().map(|code| code.try_into().ok()).collect::<Option<_>>()?,
         }),
         Outgoing::PingResp => v5::Packet::PingResponse,
-        Outgoing::Disconnect { code, text } => {
+        Outgoing::Disconnect { code, text, server_reference } => {
             let reason_code = code.try_into().unwrap_or(v5::DisconnectReasonCode::UnspecifiedError);
-            v5::Packet::Disconnect(v5::Disconnect { reason_string: text, ..v5::Disconnect::new(reason_code) })
+            v5::Packet::Disconnect(v5::Disconnect { reason_string: text, server_reference, ..v5::Disconnect::new(reason_code) })
         }
         Outgoing::Publish(_) => return None,
     })
@@ -99,8 +101,9 @@ fn connack_5(connack: ConnAck) -> Option<v5::ConnectAck> {
         max_packet_size: connack.max_packet_bytes,
         assigned_client_id: connack.assigned_client_id,
         topic_alias_max: connack.topic_alias_maximum,
-        shared_subscription_available: false,
         server_keepalive_sec: connack.server_keep_alive_s,
+        response_info: connack.response_information,
+        server_reference: connack.server_reference,
         reason_string: connack.text,
         ..v5::ConnectAck::default()
     })

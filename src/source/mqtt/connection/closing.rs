@@ -13,9 +13,12 @@ use crate::{
         mailbox::Mailbox,
         reason::{self, Fault},
         session::Session,
-        sessions::{self, Ending, Eviction, Handover, Tenancy},
+        sessions::{self, Demand, Ending, Eviction, Handover, Tenancy},
     },
 };
+
+/// The word for what an operator did.
+const KICKED: &str = "kicked";
 
 impl Connection {
     /// Another connection of this client takes the client id: it gets the session at once, or none when the session ends here; the rest is
@@ -23,11 +26,15 @@ impl Connection {
     pub(super) fn evicted(&mut self, eviction: Eviction, mut session: Box<Session>) -> End {
         session.catch_up();
         session.detach();
-        let word = if eviction.clean_start { "discarded" } else { "taken-over" };
-        let end = self.fail(Fault::new(reason::SESSION_TAKEN_OVER, word, "the client connected again"));
-        let ending = match session.expiry_s() {
-            _ if eviction.clean_start => Some(Ending::Discarded),
-            0 => Some(Ending::Terminated(end.closing.clone())),
+        let fault = match eviction.demand {
+            Demand::Resume => Fault::new(reason::SESSION_TAKEN_OVER, "taken-over", "the client connected again"),
+            Demand::CleanStart => Fault::new(reason::SESSION_TAKEN_OVER, "discarded", "the client connected again"),
+            Demand::Kick { .. } => Fault::new(reason::ADMINISTRATIVE_ACTION, KICKED, "an operator ended the connection"),
+        };
+        let end = self.fail(fault);
+        let ending = match (eviction.demand, session.expiry_s()) {
+            (Demand::CleanStart, _) => Some(Ending::Discarded),
+            (Demand::Kick { end_session: true }, _) | (_, 0) => Some(Ending::Terminated(end.closing.clone())),
             _ => None,
         };
         let will_waits = ending.is_none() && self.terms.will.as_ref().is_some_and(|will| will.delay_s > 0);
@@ -37,7 +44,9 @@ impl Connection {
                 self.hand_over(eviction, None);
             }
             None => {
-                self.observe(Hook::SessionTakenOver, |_| Detail::SessionTakenOver);
+                if eviction.demand == Demand::Resume {
+                    self.observe(Hook::SessionTakenOver, |_| Detail::SessionTakenOver);
+                }
                 self.hand_over(eviction, Some(session));
             }
         }
@@ -51,9 +60,11 @@ impl Connection {
 
     fn hand_over(&mut self, eviction: Eviction, session: Option<Box<Session>>) {
         let (done, wait) = oneshot::channel();
+        let will_waits = session.is_some() && self.terms.will.as_ref().is_some_and(|will| will.delay_s > 0);
+        let will = if will_waits { self.terms.will.take().map(|will| (Arc::clone(&self.client), will)) } else { None };
         self.successor = Some(done);
         self.former_mailbox = session.as_ref().map(|session| Arc::clone(session.mailbox()));
-        if let Err(Handover { session: Some(orphan), .. }) = eviction.reply.send(Handover { session, done: wait }) {
+        if let Err(Handover { session: Some(orphan), .. }) = eviction.reply.send(Handover { session, will, done: wait }) {
             // The successor is gone already; nobody holds the client id.
             self.end_session(orphan, Ending::because(reason::SESSION_TAKEN_OVER, "taken-over"));
         }
@@ -62,20 +73,26 @@ impl Connection {
     /// The same after the open stage: a will that waits is due when the session ends, and void when it goes on.
     fn hand_over_late(&mut self, eviction: Eviction) {
         let mut session = self.session.take();
-        if eviction.clean_start
+        let ending = match eviction.demand {
+            Demand::CleanStart => Some(Ending::Discarded),
+            Demand::Kick { end_session: true } => Some(Ending::because(reason::ADMINISTRATIVE_ACTION, KICKED)),
+            Demand::Kick { end_session: false } | Demand::Resume => None,
+        };
+        if let Some(ending) = ending
             && let Some(session) = session.take()
         {
             self.publish_will();
-            self.end_session(session, Ending::Discarded);
+            self.end_session(session, ending);
         }
         self.hand_over(eviction, session);
     }
 
     /// Raises the last events, finishes the lane, and parks, ends or hands over the session.
-    pub(super) async fn close<L: Future<Output = Infallible>>(mut self, end: End, mut tenancy: Tenancy, mut work: Pin<&mut L>) {
+    pub(super) async fn close<L: Future<Output = Infallible>>(&mut self, end: End, mut tenancy: Tenancy, mut work: Pin<&mut L>) {
         let End { closing, with_will } = end;
         tracing::debug!(client_id = %self.client.client_id, reason = %closing.reason, "client disconnected");
         self.observe(Hook::ClientDisconnected, |_| Detail::ClientDisconnected(closing.clone()));
+        self.tally.flush(&self.shared.metrics);
         self.leave_will(with_will);
         if let Some(session) = self.session.take_if(|session| session.expiry_s() == 0) {
             self.end_session(session, Ending::Terminated(closing));

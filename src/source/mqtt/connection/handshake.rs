@@ -1,6 +1,6 @@
 //! From an accepted socket to a client that is in: CONNECT, its terms, its session, CONNACK.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -8,9 +8,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::lane::Work;
 use crate::{
     event::{Client, Closing, Connection, Detail, Text, now_ms},
+    metrics::Metrics,
     source::mqtt::{
         Phase, Shared,
         codec::{self, Codec},
+        listener::Arrival,
         own,
         packet::{Connect, Incoming, Outgoing},
         reason::{self, Fault},
@@ -18,9 +20,12 @@ use crate::{
             Session,
             connect::{self, Terms},
         },
-        sessions::{self, Before, Ending, Tenancy},
+        sessions::{self, Before, Demand, Ending, Tenancy},
     },
 };
+
+/// How long the answer to a client that stays out may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A client that is in, before anything but CONNECT was taken.
 pub(super) struct Admitted {
@@ -36,33 +41,38 @@ pub(super) struct Admitted {
 /// to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
+    arrival: &Arrival,
     reader: &mut R,
     writer: &mut W,
     codec: &mut Codec,
     input: &mut BytesMut,
-    peer: SocketAddr,
 ) -> Option<(Arc<Client>, Terms)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let patience = Duration::from_millis(shared.limits().connect_timeout_ms);
     let mut phase = shared.phase.subscribe();
     let first = tokio::select! {
-        first = tokio::time::timeout(patience, read_packet(reader, codec, input)) => match first {
+        first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input, &shared.metrics)) => match first {
             Ok(Ok(Incoming::Connect(connect))) => Ok(connect),
             Ok(Ok(_)) => Err(Fault::protocol("the first packet must be CONNECT")),
             Ok(Err(fault)) => Err(fault),
             Err(_) => Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")),
         },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) =>
-            Err(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down")),
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
     };
     let (known, fault) = match first {
         Ok(connect) => {
-            let client = Arc::new(identify(&connect, peer));
+            shared.metrics.packets_received.inc();
+            let connect = as_certified(*connect, arrival);
+            let client = Arc::new(identify(&connect, arrival));
             let asked = connection(&connect);
-            let agreed = Terms::negotiate(*connect, &shared.limits(), || client.client_id.clone());
+            let agreed = if arrival.is_one_too_many() {
+                let text = "all connections of this listener are taken; try again later";
+                Err(Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", text))
+            } else {
+                Terms::negotiate(connect, &arrival.limits, || client.client_id.clone())
+            };
             let malformed = matches!(&agreed, Err(fault) if fault.code == reason::MALFORMED_PACKET);
             if !malformed {
                 observe(shared, &client, Detail::ClientConnect(asked)).await;
@@ -76,36 +86,32 @@ where
         }
         Err(fault) => (None, fault),
     };
-    refuse(shared, writer, codec, known.as_ref(), &fault, patience).await;
+    refuse(shared, writer, codec, known.as_ref(), &fault).await;
     None
 }
 
 /// Tells and counts a refusal; a client whose CONNECT could be read is observed too.
-async fn refuse<W: AsyncWrite + Unpin>(
-    shared: &Shared,
-    writer: &mut W,
-    codec: &mut Codec,
-    client: Option<&Arc<Client>>,
-    fault: &Fault,
-    patience: Duration,
-) {
+async fn refuse<W: AsyncWrite + Unpin>(shared: &Shared, writer: &mut W, codec: &mut Codec, client: Option<&Arc<Client>>, fault: &Fault) {
     shared.metrics.connections_refused.get_or_create(&fault.word.into()).inc();
     tracing::debug!(reason = fault.word, explanation = %fault.explanation, "connection refused");
+    if let Some(client) = client {
+        // Before the client is told: it may try again at once.
+        observe(shared, client, Detail::ClientConnack(answer(Some(fault)))).await;
+    }
     let mut answer = BytesMut::new();
     if fault.code == reason::UNSUPPORTED_PROTOCOL_VERSION {
         answer.extend_from_slice(&codec::UNACCEPTABLE_VERSION);
-    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault))), &mut answer).is_err() {
+    } else if codec.encode(Outgoing::ConnAck(Box::new(connect::refusal(fault, shared.server_reference(fault)))), &mut answer).is_err() {
         tracing::debug!("the refusal does not fit into what the client takes");
     }
+    shared.metrics.bytes_sent.inc_by(answer.len() as u64);
+    shared.metrics.packets_sent.inc_by(u64::from(!answer.is_empty()));
     let farewell = async {
         writer.write_all(&answer).await?;
         writer.shutdown().await
     };
-    if let Ok(Err(error)) = tokio::time::timeout(patience, farewell).await {
+    if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, farewell).await {
         tracing::debug!(%error, "the refusal could not be written");
-    }
-    if let Some(client) = client {
-        observe(shared, client, Detail::ClientConnack(self::answer(Some(fault)))).await;
     }
 }
 
@@ -124,13 +130,13 @@ async fn observe(shared: &Shared, client: &Arc<Client>, detail: Detail) {
 }
 
 /// The client as its CONNECT introduces it; one that brings no identifier is given one.
-fn identify(connect: &Connect, peer: SocketAddr) -> Client {
+fn identify(connect: &Connect, arrival: &Arrival) -> Client {
     Client {
         client_id: if connect.client_id.is_empty() { fresh_client_id() } else { own::text(&connect.client_id) },
         username: connect.username.as_ref().map(own::text),
-        peer,
+        peer: arrival.peer,
         protocol_version: connect.protocol.level(),
-        certificate_name: None,
+        certificate_name: arrival.certificate_name.clone(),
         connected_at_ms: now_ms(),
     }
 }
@@ -145,30 +151,42 @@ fn connection(connect: &Connect) -> Connection {
     }
 }
 
+/// The user name of the client's certificate counts, not what CONNECT says, where the listener has it so.
+fn as_certified(mut connect: Connect, arrival: &Arrival) -> Connect {
+    if let Some(name) = &arrival.username {
+        connect.username = Some(name.clone());
+    }
+    connect
+}
+
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
 fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    if let Some(bytes) = terms.max_packet_bytes {
-        codec.limit_outgoing(bytes);
-    }
     codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
 }
 
-async fn read_packet<R: AsyncRead + Unpin>(reader: &mut R, codec: &mut Codec, input: &mut BytesMut) -> Result<Incoming, Fault> {
+async fn read_packet<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    codec: &mut Codec,
+    input: &mut BytesMut,
+    metrics: &Metrics,
+) -> Result<Incoming, Fault> {
     loop {
         if let Some(packet) = codec.decode(input)? {
             return Ok(packet);
         }
         match reader.read_buf(input).await {
             Ok(0) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", "closed before CONNECT")),
-            Ok(_) => {}
+            Ok(bytes) => {
+                metrics.bytes_received.inc_by(bytes as u64);
+            }
             Err(error) => return Err(Fault::new(reason::UNSPECIFIED, "connection-lost", error.to_string())),
         }
     }
 }
 
 /// Finds or makes the session, taking it from an older connection of the same client.
-pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) -> Admitted {
-    let (tenancy, before) = shared.sessions.enter(&terms.client_id, terms.clean_start);
+pub(super) async fn admit(shared: &Shared, arrival: &Arrival, client: &Arc<Client>, terms: &Terms) -> Admitted {
+    let (tenancy, before) = shared.sessions.enter(&terms.client_id, if terms.clean_start { Demand::CleanStart } else { Demand::Resume });
     let mut history = Vec::new();
     let (old, will) = match before {
         Before::Nothing => (None, None),
@@ -183,7 +201,7 @@ pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) 
     };
     let (session, session_present) = match old {
         Some(mut session) if !terms.clean_start && session.expiry_s() > 0 => {
-            session.attach(client, terms);
+            session.attach(client, terms, &arrival.limits);
             (session, true)
         }
         old => {
@@ -196,9 +214,10 @@ pub(super) async fn admit(shared: &Shared, client: &Arc<Client>, terms: &Terms) 
                 history.extend(last.into_iter().map(|detail| Work::Past(Arc::clone(&former), detail)));
             }
             shared.metrics.sessions.inc();
-            (Box::new(Session::new(shared.sessions.number(), client, terms, &shared.limits())), false)
+            (Box::new(Session::new(shared.sessions.number(), client, terms, &arrival.limits)), false)
         }
     };
+    shared.sessions.settle(&tenancy, session.mailbox());
     Admitted { session, session_present, tenancy, history }
 }
 

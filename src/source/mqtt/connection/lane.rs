@@ -104,10 +104,10 @@ impl Lane {
             Work::After(predecessor) => {
                 let _ = predecessor.await; // an error: it is gone, which is as good
             }
-            Work::Observe(detail) => promptly(shared.pipeline.observe(client, detail), shared, client, batch).await,
-            Work::Past(former, detail) => promptly(shared.pipeline.observe(&former, detail), shared, client, batch).await,
+            Work::Observe(detail) => promptly(pin!(shared.pipeline.observe(client, detail)), shared, client, batch).await,
+            Work::Past(former, detail) => promptly(pin!(shared.pipeline.observe(&former, detail)), shared, client, batch).await,
             Work::Publish { message, number, receipt } => {
-                let (verdict, routed) = promptly(publish(shared, client, *message, receipt), shared, client, batch).await;
+                let (verdict, routed) = promptly(pin!(publish(shared, client, *message, receipt)), shared, client, batch).await;
                 batch.extend(routed);
                 if let Some(number) = number {
                     self.verdicts.lock().push((number, verdict));
@@ -122,9 +122,9 @@ fn next_is_none(queue: &Mutex<VecDeque<Work>>) -> bool {
     queue.lock().is_empty()
 }
 
-/// Awaits something that mostly is ready at once; before a longer wait the messages so far are sent on.
-async fn promptly<T>(future: impl Future<Output = T>, shared: &Shared, client: &Client, batch: &mut Vec<Routed>) -> T {
-    let mut future = pin!(future);
+/// Awaits something that mostly is ready at once; before a longer wait the messages so far are sent on. Pinned by the caller: handed over
+/// by value, it would have room twice in every connection's task.
+async fn promptly<T>(mut future: Pin<&mut impl Future<Output = T>>, shared: &Shared, client: &Client, batch: &mut Vec<Routed>) -> T {
     match poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         Poll::Ready(value) => value,
         Poll::Pending => {

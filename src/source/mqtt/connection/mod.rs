@@ -7,12 +7,14 @@
 //! Invariants: `client.disconnected` is raised once for each client that was let in, and after it only its will and the end of its session;
 //! a session is handed over, parked or ended exactly once; reading pauses while the pipeline is behind, and keep alive with it.
 
+mod ahead;
 mod closing;
 mod handshake;
 mod lane;
 mod open;
+mod tally;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use tokio::{
@@ -21,14 +23,18 @@ use tokio::{
 };
 
 use self::{
+    ahead::Ahead,
     handshake::Admitted,
     lane::{Lane, Work},
+    tally::Tally,
 };
 use super::{
     Shared,
     codec::Codec,
+    listener::Arrival,
     mailbox::Mailbox,
     packet::Outgoing,
+    rate::Rates,
     session::{Output, Session, connect::Terms, keepalive::KeepAlive},
 };
 use crate::{
@@ -36,8 +42,8 @@ use crate::{
     hook::Hook,
 };
 
-/// The read buffer of a fresh connection, bytes.
-const INPUT_BYTES: usize = 4 * 1024;
+/// The read buffer of a fresh connection, bytes: most CONNECTs fit.
+const INPUT_BYTES: usize = 512;
 
 /// A connection whose client is in.
 struct Connection {
@@ -49,11 +55,20 @@ struct Connection {
     codec: Codec,
     input: BytesMut,
     read_bytes: usize,
+    ahead: Ahead,
     output: BytesMut,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
+    tally: Tally,
     keep_alive: KeepAlive,
-    max_packet_bytes: usize,
+    /// What the client may send, where that is bounded.
+    rates: Option<Box<Rates>>,
+    /// The client exceeded it: until when nothing is taken from it.
+    too_fast: Option<Instant>,
+    /// What was written may still be on its way through TLS or WebSocket.
+    unflushed: bool,
+    /// Keeps the seat behind the door.
+    arrival: Arrival,
     /// Writing failed: the client is read to its end, and told nothing more.
     mute: bool,
     /// Where verdicts go once the session was handed over.
@@ -71,16 +86,16 @@ struct End {
 }
 
 /// Serves one socket from its first byte to the end of everything that it brought.
-pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, peer: SocketAddr)
+pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, arrival: Arrival)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut codec = Codec::new(shared.limits().max_packet_bytes);
+    let mut codec = Codec::new(arrival.limits.max_packet_bytes);
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
-    let agreed = handshake::shake_hands(&shared, &mut reader, &mut writer, &mut codec, &mut input, peer).await;
+    let agreed = handshake::shake_hands(&shared, &arrival, &mut reader, &mut writer, &mut codec, &mut input).await;
     let Some((client, terms)) = agreed else { return };
-    let Admitted { session, session_present, mut tenancy, history } = handshake::admit(&shared, &client, &terms).await;
+    let Admitted { session, session_present, mut tenancy, history } = handshake::admit(&shared, &arrival, &client, &terms).await;
     let lane = Arc::new(Lane::default());
     let mut connection = Connection {
         keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),
@@ -91,10 +106,15 @@ where
         codec,
         input,
         read_bytes: open::READ_BYTES,
+        ahead: Ahead::default(),
         output: BytesMut::new(),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
-        max_packet_bytes: shared.limits().max_packet_bytes as usize,
+        rates: Rates::new(&arrival.limits, Instant::now()),
+        too_fast: None,
+        unflushed: false,
+        arrival,
+        tally: Tally::default(),
         mute: false,
         former_mailbox: None,
         successor: None,
@@ -116,6 +136,7 @@ impl Connection {
         if self.codec.encode(connack, &mut self.output).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "CONNACK does not fit into what the client takes");
         }
+        self.tally.sent(self.output.len());
         tracing::debug!(client_id = %self.client.client_id, peer = %self.client.peer, session_present, "client connected");
         if session_present {
             self.observe(Hook::SessionResumed, |_| Detail::SessionResumed);
@@ -133,5 +154,24 @@ impl Connection {
         } else {
             self.shared.pipeline.count(hook, 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+    use super::*;
+
+    /// What a task of this function takes.
+    fn size_of_task<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        let task = size_of_task(serve::<OwnedReadHalf, OwnedWriteHalf>);
+        println!("{task} bytes, the connection in it {}, its session {}", size_of::<Connection>(), size_of::<Session>());
+        assert!(task < 10 * 1024, "{task} bytes");
     }
 }

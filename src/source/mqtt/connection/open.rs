@@ -1,9 +1,18 @@
 //! The open stage: socket, session, lane and timers side by side.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Instant,
+};
 
+use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::watch,
     time::{Duration, sleep_until},
 };
@@ -15,7 +24,7 @@ use crate::{
     source::mqtt::{
         Phase,
         mailbox::Parcel,
-        packet::Outgoing,
+        packet::{Incoming, Outgoing},
         reason::{self, Fault},
         session::{Granted, Output, Unmade, Wanted},
         sessions::{Eviction, Tenancy},
@@ -28,17 +37,29 @@ const MAX_BACKLOG: usize = 256;
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
 const ANSWERS_BYTES: usize = 4 * OUTPUT_HIGH_BYTES;
-/// The least room for reading, bytes: what an idle connection costs.
+/// The least room for reading, bytes.
 pub(super) const READ_BYTES: usize = 2 * 1024;
 /// The most, for connections that bring more than there was room for.
 const MAX_READ_BYTES: usize = 32 * 1024;
 /// How long the last packets to a client may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What may be done about the client's side of the socket.
+enum Intake {
+    /// Read it.
+    Read,
+    /// Not now.
+    Wait,
+    /// Packets that came before its end are left: take them.
+    Again,
+    /// It has ended, and everything before its end was taken.
+    Over,
+}
+
 /// What woke the connection.
 enum Wake {
     Read(std::io::Result<usize>),
-    Wrote(std::io::Result<usize>),
+    Wrote(std::io::Result<()>),
     Lane,
     Settled,
     Mail,
@@ -84,26 +105,32 @@ impl Connection {
         loop {
             let draining = *phase.borrow_and_update() != Phase::Running;
             match self.step(draining) {
-                Ok(None) => {}
+                Ok(None) => self.tally.flush(&self.shared.metrics),
                 Ok(Some(end)) => return end,
                 Err(fault) => return self.fail(fault),
             }
             if draining && self.is_drained(&phase) {
-                return self.fail(Fault::new(reason::SERVER_SHUTTING_DOWN, "shutting-down", "the server is shutting down"));
+                return self.fail(self.shared.shutting_down());
             }
-            let may_read = !draining && !self.is_behind() && self.can_answer();
-            self.keep_alive.pause(draining || self.is_behind(), Instant::now());
+            let may_read = match self.intake(draining) {
+                Intake::Over => return lost(),
+                Intake::Again => continue,
+                Intake::Read => true,
+                Intake::Wait => false,
+            };
+            self.keep_alive.pause(draining || self.is_behind() || self.too_fast.is_some(), Instant::now());
+            if let Some(until) = self.too_fast {
+                timer.as_mut().reset(until.into());
+            }
             if self.mute {
                 self.output.clear();
-            }
-            if may_read {
-                self.input.reserve(self.read_bytes);
+                self.unflushed = false;
             }
             let wake = tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => Wake::Wrote(written),
+                written = write(writer, &mut self.output, &mut self.unflushed), if self.unflushed || !self.output.is_empty() => Wake::Wrote(written),
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
-                read = reader.read_buf(&mut self.input), if may_read => Wake::Read(read),
+                read = read(reader, &mut self.input, self.read_bytes), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
                 () = mailbox.wait() => Wake::Mail,
                 eviction = &mut tenancy.eviction => Wake::Evicted(eviction.ok()),
@@ -111,10 +138,14 @@ impl Connection {
                 () = timer.as_mut() => Wake::Timer,
             };
             match wake {
-                Wake::Read(Ok(0) | Err(_)) => return lost(), // all packets before it were taken
-                Wake::Wrote(Err(_)) => self.mute = true,     // what the client sent before may still be read
+                Wake::Read(Ok(0) | Err(_)) => self.ahead.ended = true,
+                Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
                 Wake::Read(Ok(bytes)) => {
+                    self.tally.bytes_in += bytes as u64;
                     self.keep_alive.heard(Instant::now());
+                    if let Some(rates) = &mut self.rates {
+                        rates.bytes(bytes, Instant::now());
+                    }
                     if bytes >= self.read_bytes {
                         self.read_bytes = (2 * self.read_bytes).min(MAX_READ_BYTES);
                     }
@@ -130,7 +161,7 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(_)) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(())) | Wake::Lane | Wake::Settled | Wake::Phase => {}
             }
         }
     }
@@ -146,8 +177,16 @@ impl Connection {
                 session.decided(number, verdict);
             }
         }
-        while !draining && !self.is_behind() && self.can_answer() {
+        while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
+            let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
+            self.tally.packets_in += 1;
+            if self.ahead.taken(&packet, bytes - self.input.len()) {
+                continue;
+            }
+            if let (Some(rates), Incoming::Publish(_)) = (&mut self.rates, &packet) {
+                rates.message(Instant::now());
+            }
             let handled = session.handle(packet, now_ms, wanted, &mut self.outputs);
             if let Some(end) = self.apply(now_ms)? {
                 return Ok(Some(end));
@@ -170,6 +209,7 @@ impl Connection {
 
     /// Does what the session wants done.
     fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+        self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut end = None;
         for output in outputs.drain(..) {
@@ -177,6 +217,7 @@ impl Connection {
                 Output::Send(packet) => self.send(packet)?,
                 Output::Publish { message, number, receipt } => {
                     self.shared.metrics.messages_received.inc();
+                    self.tally.payload_in += message.payload.len() as u64;
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
                 // The pipeline counts every drop, wanted or not.
@@ -188,24 +229,53 @@ impl Connection {
             }
         }
         self.outputs = outputs;
-        if let Some(session) = &mut self.session {
-            let Unmade { delivered, acked } = session.take_unmade();
-            for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
-                if firings > 0 {
-                    self.shared.pipeline.count(hook, firings);
-                }
-            }
-        }
         Ok(end)
     }
 
-    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
-        if let Outgoing::Publish(_) = packet {
-            self.shared.metrics.messages_sent.inc();
+    /// What comes next from the client; looks ahead when nothing is taken for now, because it may ask whether we are there.
+    fn intake(&mut self, draining: bool) -> Intake {
+        if draining || !self.can_answer() {
+            return Intake::Wait;
         }
-        self.codec
-            .encode(packet, &mut self.output)
-            .map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
+        if self.is_behind() || self.too_fast.is_some() {
+            self.answer_pings();
+            let may_read = self.too_fast.is_none() && self.ahead.has_room(&self.input) && !self.ahead.ended;
+            return if may_read { Intake::Read } else { Intake::Wait };
+        }
+        match self.ahead.ended {
+            false => Intake::Read,
+            true if self.ahead.is_empty(&self.input) => Intake::Over,
+            true => Intake::Again,
+        }
+    }
+
+    fn answer_pings(&mut self) {
+        for _ in 0..self.ahead.pings(&self.input) {
+            if self.send(Outgoing::PingResp).is_err() {
+                tracing::debug!(client_id = %self.client.client_id, "PINGRESP does not fit into what the client takes");
+            }
+        }
+    }
+
+    /// Counts what happened and was not made into events, because nobody wants it.
+    fn count_unmade(&mut self) {
+        let Some(Unmade { delivered, acked }) = self.session.as_mut().map(|session| session.take_unmade()) else { return };
+        for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
+            if firings > 0 {
+                self.shared.pipeline.count(hook, firings);
+            }
+        }
+    }
+
+    fn send(&mut self, packet: Outgoing) -> Result<(), Fault> {
+        if let Outgoing::Publish(forward) = &packet {
+            self.shared.metrics.messages_sent.inc();
+            self.tally.payload_out += forward.message.payload.len() as u64;
+        }
+        let before = self.output.len();
+        let encoded = self.codec.encode(packet, &mut self.output);
+        self.tally.sent(self.output.len() - before);
+        encoded.map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "an answer exceeds the client's maximum packet size"))
     }
 
     fn subscribe(&mut self, filter: &Text, granted: Granted, is_new: bool, retained: bool, now_ms: u64) {
@@ -217,14 +287,21 @@ impl Connection {
         if !retained {
             return;
         }
-        for message in self.shared.retained.matching(filter, now_ms) {
+        let kept =
+            if filter.starts_with("$SYS/") { self.shared.sys.matching(filter) } else { self.shared.retained.matching(filter, now_ms) };
+        for message in kept {
             if granted.options.no_local && message.publisher == self.client.client_id {
                 continue;
             }
             let qos = message.qos.min(granted.options.qos);
-            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
-            if let Err(rejected) = session.mailbox().push(parcel) {
-                self.drop_message(rejected.parcel, rejected.reason);
+            let parcel =
+                Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
+            match session.mailbox().push(parcel) {
+                Err(rejected) if rejected.parcel.message.is_the_servers() => {
+                    self.shared.metrics.sys_messages_dropped.inc();
+                }
+                Err(rejected) => self.drop_message(rejected.parcel, rejected.reason),
+                Ok(()) => {}
             }
         }
     }
@@ -243,7 +320,19 @@ impl Connection {
 
     /// Answers still fit into what waits to be written.
     fn can_answer(&self) -> bool {
-        self.output.len() < ANSWERS_BYTES + self.max_packet_bytes
+        self.output.len() < ANSWERS_BYTES + self.arrival.limits.max_packet_bytes as usize
+    }
+
+    /// The client exceeds its rate; each time that it begins to is counted.
+    fn is_too_fast(&mut self) -> bool {
+        let Some(rates) = &self.rates else { return false };
+        let until = rates.ready_at(Instant::now());
+        if until.is_some() && self.too_fast.is_none() {
+            self.arrival.door.reads_paused.inc();
+            tracing::debug!(client_id = %self.client.client_id, "reading pauses: the client exceeds its rate");
+        }
+        self.too_fast = until;
+        until.is_some()
     }
 
     /// The pipeline is behind: reading pauses.
@@ -258,13 +347,43 @@ impl Connection {
 
     /// Ends the connection for a fault, telling clients that can be told.
     pub(super) fn fail(&mut self, fault: Fault) -> End {
-        let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
-        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text }).is_err() {
+        let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !text.contains('\0')).cloned();
+        let server_reference = self.shared.server_reference(&fault);
+        if self.terms.protocol.is_5() && self.send(Outgoing::Disconnect { code: fault.code, text, server_reference }).is_err() {
             tracing::debug!(client_id = %self.client.client_id, "DISCONNECT does not fit into what the client takes");
         }
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
+}
+
+/// Reads up to `room` bytes. Little room is taken from the stack, so that an idle connection holds no buffer; cancel-safe like its parts.
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    if room > READ_BYTES {
+        input.reserve(room);
+        return reader.read_buf(input).await;
+    }
+    poll_fn(|context| {
+        let mut space = [MaybeUninit::uninit(); READ_BYTES];
+        let mut filled = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
+        input.extend_from_slice(filled.filled());
+        Poll::Ready(Ok(filled.filled().len()))
+    })
+    .await
+}
+
+/// Writes as much as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, unflushed: &mut bool) -> std::io::Result<()> {
+    if !output.is_empty() {
+        writer.write_buf(output).await?;
+        *unflushed = true;
+    }
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    }
+    Ok(())
 }
 
 const LOST: &str = "connection-lost";

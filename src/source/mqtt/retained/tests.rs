@@ -56,7 +56,7 @@ fn the_bound_holds_for_new_topics_only() {
         (Kept::Stored, Kept::Cleared, Kept::Stored)
     );
     assert_eq!(payloads(&retained, "#"), ["1", "2"]);
-    assert_eq!(keep(&retained, &"a/".repeat(MAX_TOPIC_LEVELS), "1"), Kept::Full);
+    assert_eq!(keep(&retained, &"a/".repeat(MOST_TOPIC_LEVELS), "1"), Kept::Full);
 }
 
 #[test]

@@ -12,12 +12,6 @@ use crate::{
     topic,
 };
 
-/// Topic aliases that one MQTT 5 connection may define.
-pub(crate) const TOPIC_ALIAS_MAXIMUM: u16 = 64;
-
-/// Levels of a topic name or filter; deeper ones are refused, so that every walk over levels is bounded.
-pub(crate) const MAX_TOPIC_LEVELS: usize = 128;
-
 /// What holds between client and broker for one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
@@ -34,6 +28,10 @@ pub(crate) struct Terms {
     pub(crate) max_packet_bytes: Option<u32>,
     /// Whether reason strings are welcome on other packets than CONNACK and DISCONNECT.
     pub(crate) problem_information: bool,
+    /// Topic aliases that the client may define.
+    pub(crate) topic_alias_maximum: u16,
+    /// Topic aliases that are defined for it.
+    pub(crate) server_alias_maximum: u16,
     pub(crate) user_properties: Vec<Header>,
     pub(crate) will: Option<LastWill>,
     answer: ConnAck,
@@ -54,7 +52,7 @@ impl Terms {
     /// # Errors
     /// The code is for CONNACK.
     pub(crate) fn negotiate(connect: Connect, limits: &Mqtt, fresh_id: impl FnOnce() -> Text) -> Result<Self, Fault> {
-        check(&connect)?;
+        check(&connect, limits)?;
         let five = connect.protocol.is_5();
         let assigned = connect.client_id.is_empty();
         let client_id = if assigned { fresh_id() } else { own::text(&connect.client_id) };
@@ -67,12 +65,14 @@ impl Terms {
             .will
             .as_ref()
             .map(|will| LastWill { message: will_message(will, &client_id, username.as_ref()), delay_s: will.delay_s });
+        let response_information = limits.response_information.as_deref().filter(|_| connect.response_information);
         let answer = ConnAck {
             session_expiry_s: (session_expiry_s != connect.session_expiry_s).then_some(session_expiry_s),
             receive_maximum: limits.receive_maximum,
             max_packet_bytes: Some(limits.max_packet_bytes),
             assigned_client_id: assigned.then(|| client_id.clone()),
-            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+            topic_alias_maximum: limits.max_topic_aliases,
+            response_information: response_information.and_then(|template| respond_to(template, &client_id, username.as_deref())),
             server_keep_alive_s: shorten.then_some(keep_alive_s),
             ..ConnAck::default()
         };
@@ -85,6 +85,8 @@ impl Terms {
             receive_maximum: connect.receive_maximum,
             max_packet_bytes: connect.max_packet_bytes,
             problem_information: connect.problem_information,
+            topic_alias_maximum: limits.max_topic_aliases,
+            server_alias_maximum: connect.topic_alias_maximum.min(limits.max_topic_aliases),
             user_properties: own::headers(&connect.user_properties),
             will,
             answer,
@@ -92,7 +94,9 @@ impl Terms {
     }
 
     /// CONNACK for a client that is in.
+    /// MQTT 3.1 has no session present flag; its byte is reserved.
     pub(crate) fn connack(&self, session_present: bool) -> ConnAck {
+        let session_present = session_present && self.protocol != Protocol::V31;
         ConnAck { session_present, ..self.answer.clone() }
     }
 
@@ -108,11 +112,23 @@ impl Terms {
 }
 
 /// CONNACK for a client that stays out.
-pub(crate) fn refusal(fault: &Fault) -> ConnAck {
-    ConnAck { code: fault.code, text: Some(fault.explanation.clone()), receive_maximum: u16::MAX, ..ConnAck::default() }
+pub(crate) fn refusal(fault: &Fault, server_reference: Option<Text>) -> ConnAck {
+    let text = Some(&fault.explanation).filter(|text| !text.is_empty() && !has_nul(text)).cloned();
+    ConnAck { code: fault.code, text, receive_maximum: u16::MAX, server_reference, ..ConnAck::default() }
 }
 
-fn check(connect: &Connect) -> Result<(), Fault> {
+/// Fills the places of response information. An identifier with a wildcard would make no topic: such a client is told nothing.
+fn respond_to(template: &str, client_id: &str, username: Option<&str>) -> Option<Text> {
+    let mut parts = template.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += if part.starts_with('c') { client_id } else { username? };
+        text += part.get(1..).unwrap_or_default();
+    }
+    topic::check_name(&text).is_ok().then(|| text.into())
+}
+
+fn check(connect: &Connect, limits: &Mqtt) -> Result<(), Fault> {
     let texts = [Some(&connect.client_id), connect.username.as_ref(), connect.authentication_method.as_ref()];
     if texts.into_iter().flatten().any(|text| has_nul(text)) || headers_have_nul(&connect.user_properties) {
         return Err(malformed("a text contains the character U+0000")); // [MQTT-1.5.4-2]
@@ -130,21 +146,25 @@ fn check(connect: &Connect) -> Result<(), Fault> {
     }
     let Some(will) = &connect.will else { return Ok(()) };
     let reserved = if will.topic.starts_with("$SYS/") { Err("topics under $SYS/ belong to the server".to_owned()) } else { Ok(()) };
-    check_topic_name(&will.topic)
+    if will.payload.len() > limits.max_payload_bytes {
+        let text = format!("the will's payload has more than {} bytes", limits.max_payload_bytes);
+        return Err(Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", text));
+    }
+    check_topic_name(&will.topic, limits.max_topic_levels)
         .and(reserved)
         .map_err(|text| Fault::new(reason::TOPIC_NAME_INVALID, "protocol-error", format!("the will's topic: {text}")))?;
     will.properties.as_deref().map_or(Ok(()), publish::check_properties)
 }
 
 /// Checks a topic that a client publishes to; whether it may is another question.
-pub(super) fn check_topic_name(name: &str) -> Result<(), String> {
+pub(super) fn check_topic_name(name: &str, max_levels: usize) -> Result<(), String> {
     topic::check_name(name).map_err(|error| error.to_string())?;
-    if too_deep(name) { Err(format!("it has more than {MAX_TOPIC_LEVELS} levels")) } else { Ok(()) }
+    if too_deep(name, max_levels) { Err(format!("it has more than {max_levels} levels")) } else { Ok(()) }
 }
 
-/// Whether a topic name or filter has more levels than are walked.
-pub(crate) fn too_deep(topic: &str) -> bool {
-    topic.bytes().filter(|byte| *byte == b'/').count() >= MAX_TOPIC_LEVELS
+/// Whether a topic name or filter has more levels than that.
+pub(crate) fn too_deep(topic: &str, max_levels: usize) -> bool {
+    topic.bytes().filter(|byte| *byte == b'/').count() >= max_levels
 }
 
 pub(super) fn has_nul(text: &str) -> bool {

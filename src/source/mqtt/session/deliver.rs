@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Output, Session, Wanted, dropped,
+    Link, Output, Session, Wanted, dropped,
     outbound::{Again, PubRec},
 };
 use crate::{
-    event::{Delivery, Detail, DropReason, QoS, Text},
+    event::{Delivery, Detail, DropReason, Message, QoS, Text},
     source::mqtt::{
         forward,
         mailbox::Parcel,
@@ -53,13 +53,13 @@ impl Session {
     pub(super) fn deliver(&mut self, now_ms: u64, mut room_bytes: usize, wanted: Wanted, out: &mut Vec<Output>) {
         while room_bytes > 0 {
             let Some(again) = self.outbound.next_again() else { break };
-            if let Again::Publish(_, parcel) = &again {
-                room_bytes = room_bytes.saturating_sub(parcel.weight());
+            match again {
+                Again::Publish(id, parcel) => {
+                    room_bytes = room_bytes.saturating_sub(parcel.weight());
+                    self.send_again(id, parcel, now_ms, out);
+                }
+                Again::Release(id) => out.push(Output::Send(Outgoing::PubRel(Ack::new(id, reason::SUCCESS)))),
             }
-            out.push(Output::Send(match again {
-                Again::Publish(id, parcel) => Outgoing::Publish(forward_of(parcel, id, true, now_ms)),
-                Again::Release(id) => Outgoing::PubRel(Ack::new(id, reason::SUCCESS)),
-            }));
         }
         let room = self.outbound.room().min(DELIVERY_BATCH);
         if !self.mail || room == 0 || room_bytes == 0 {
@@ -79,32 +79,70 @@ impl Session {
     }
 
     fn send(&mut self, parcel: Parcel, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
-        let five = self.link.protocol.is_5();
-        let forward = forward_of(parcel.clone(), 0, false, now_ms);
-        if forward.expiry_s == Some(0) {
+        if has_expired(&parcel.message, self.link.client.connected_at_ms, now_ms) {
             out.push(dropped(parcel.message, DropReason::Expired, Text::new()));
             return;
         }
-        if !forward::fits(&forward, five) || (five && forward::size(&forward, five) > self.link.max_packet_bytes) {
-            let text = format!("the client takes packets of {} bytes", self.link.max_packet_bytes);
-            out.push(dropped(parcel.message, DropReason::TooLarge, text.into()));
+        let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
+        let ours = parcel.message.is_the_servers();
+        if !self.link.fit(&mut forward) {
+            out.extend((!ours).then(|| self.too_large(parcel.message)));
             return;
         }
-        self.unmade.delivered += u64::from(!wanted.delivered);
-        let delivered =
-            wanted.delivered.then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
+        self.unmade.delivered += u64::from(!wanted.delivered && !ours);
+        let delivered = (wanted.delivered && !ours)
+            .then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
         let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };
         out.push(Output::Send(Outgoing::Publish(Forward { id, ..forward })));
         out.extend(delivered.map(Output::Observe));
     }
+
+    /// Sends a delivery again; the client may take less than on its former connection [MQTT-3.1.2-25].
+    fn send_again(&mut self, id: u16, parcel: Parcel, now_ms: u64, out: &mut Vec<Output>) {
+        let mut forward = forward_of(parcel, id, true, now_ms);
+        if self.link.fit(&mut forward) {
+            out.push(Output::Send(Outgoing::Publish(forward)));
+        } else {
+            self.outbound.give_up(id);
+            out.push(self.too_large(forward.message));
+        }
+    }
+
+    fn too_large(&self, message: Arc<Message>) -> Output {
+        let text = format!("the client takes packets of {} bytes", self.link.max_packet_bytes);
+        dropped(message, DropReason::TooLarge, text.into())
+    }
 }
 
-/// One transmission; an expiry of 0 means that the message has outlived its interval.
+impl Link {
+    /// Whether the client takes the packet; with a topic alias, if it takes one.
+    fn fit(&mut self, forward: &mut Forward) -> bool {
+        let five = self.protocol.is_5();
+        let max = if five { self.max_packet_bytes } else { usize::MAX };
+        if self.server_aliases.offer(forward) && (!forward::fits(forward, five) || forward::size(forward, five) > max) {
+            forward.alias = None; // the packet that would have defined it does not fit
+        }
+        let fits = forward::fits(forward, five) && (max == usize::MAX || forward::size(forward, five) <= max);
+        if fits {
+            self.server_aliases.sent(forward);
+        }
+        fits
+    }
+}
+
+/// Whether a message has outlived its interval. One of 0 seconds reaches those who are there when it comes, within that second.
+fn has_expired(message: &Message, connected_at_ms: u64, now_ms: u64) -> bool {
+    let Some(expiry_s) = message.properties.as_ref().and_then(|properties| properties.expiry_s) else { return false };
+    let was_away = expiry_s == 0 && message.received_at_ms <= connected_at_ms;
+    was_away || now_ms.saturating_sub(message.received_at_ms) / 1000 >= u64::from(expiry_s.max(1))
+}
+
+/// One transmission, with what is left of the message's interval.
 fn forward_of(parcel: Parcel, id: u16, dup: bool, now_ms: u64) -> Forward {
     let expiry_s = parcel.message.properties.as_ref().and_then(|properties| properties.expiry_s).map(|expiry_s| {
         let waited_s = now_ms.saturating_sub(parcel.message.received_at_ms) / 1000;
         expiry_s.saturating_sub(u32::try_from(waited_s).unwrap_or(u32::MAX))
     });
-    let Parcel { message, qos, retain, subscription_ids } = parcel;
-    Forward { message, id, dup, qos, retain, expiry_s, subscription_ids }
+    let Parcel { message, qos, retain, subscription_ids, share: _ } = parcel;
+    Forward { message, id, dup, qos, retain, expiry_s, subscription_ids, alias: None }
 }

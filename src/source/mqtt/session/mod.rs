@@ -6,6 +6,7 @@
 //!
 //! Absent: who else is subscribed, what is retained, and the pipeline; the connection connects the session with them.
 
+mod aliases;
 pub(super) mod connect;
 mod deliver;
 mod inbound;
@@ -20,19 +21,19 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{connect::Terms, inbound::Inbound, outbound::Outbound};
+use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound};
 pub(super) use self::{
     inbound::Verdict,
     subscribe::{Filters, Granted},
 };
 use super::{
     mailbox::{Mailbox, Parcel},
-    packet::{Ack, Disconnect, Incoming, Outgoing, Protocol},
+    packet::{Ack, Answers, Disconnect, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 use crate::{
     config::Mqtt,
-    event::{Client, Closing, Detail, DropReason, Dropping, Message, Receipt, Settlement, Settlements, Text},
+    event::{Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
 };
 
 /// What the session wants done, in this order.
@@ -74,7 +75,10 @@ struct Link {
     problem_information: bool,
     max_packet_bytes: usize,
     connect_expiry_s: u32,
+    /// Those that the client defined, and how many it may.
     aliases: HashMap<u16, Text>,
+    alias_maximum: u16,
+    server_aliases: ServerAliases,
     /// The last topic, in an allocation of its own: devices publish to few.
     last_topic: Text,
 }
@@ -116,13 +120,19 @@ impl Session {
             taken: Vec::new(),
             settled: Vec::new(),
         };
+        session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
+        session.mailbox.figures.attach(terms);
+        session.note_figures();
         session
     }
 
-    /// The client came back on `terms`: what it did not finish goes out again with the next [`Session::advance`].
-    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms) {
+    /// The client came back on `terms`, perhaps through a door with other limits: what it did not finish goes out again with the next
+    /// [`Session::advance`]. What the mailbox takes stays as it was.
+    pub(super) fn attach(&mut self, client: &Arc<Client>, terms: &Terms, limits: &Arc<Mqtt>) {
+        self.limits = Arc::clone(limits);
         self.mailbox.attach(client);
+        self.mailbox.figures.attach(terms);
         self.link = Link::new(client, terms);
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
@@ -131,8 +141,11 @@ impl Session {
 
     /// The connection ended.
     pub(super) fn detach(&mut self) {
+        self.mailbox.detach();
         self.inbound.detach();
+        self.note_figures();
         self.link.aliases.clear();
+        self.link.server_aliases = ServerAliases::default();
     }
 
     /// Its number, which no other session of this process has.
@@ -175,9 +188,12 @@ impl Session {
         std::mem::take(&mut self.unmade)
     }
 
-    /// Ends the session; the messages that its client never received.
+    /// Ends the session; the messages that its client never received. Those of shared subscriptions may go to another member, but not a
+    /// QoS 2 message that was sent: this client may have it [MQTT-4.8.2-5].
     pub(super) fn end(&mut self) -> Vec<Parcel> {
-        let mut lost: Vec<Parcel> = self.outbound.abandon().collect();
+        let sent = self.outbound.abandon();
+        let mut lost: Vec<Parcel> =
+            sent.map(|parcel| Parcel { share: parcel.share.filter(|_| parcel.qos == QoS::AtLeastOnce), ..parcel }).collect();
         lost.extend(self.mailbox.close());
         lost
     }
@@ -202,14 +218,14 @@ impl Session {
             Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
             Incoming::Subscribe(packet) => {
                 let id = packet.id;
-                let codes = self.filters.subscribe(packet, five, self.limits.max_subscriptions, out)?;
-                out.push(Output::Send(Outgoing::SubAck { id, codes }));
+                let codes = self.filters.subscribe(packet, five, &self.limits, out)?;
+                out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
                 self.mail = true;
             }
             Incoming::Unsubscribe(packet) => {
                 let id = packet.id;
                 let codes = self.filters.unsubscribe(packet, five, out)?;
-                out.push(Output::Send(Outgoing::UnsubAck { id, codes }));
+                out.push(Output::Send(Outgoing::UnsubAck(self.answers(id, codes))));
             }
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
             Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
@@ -241,7 +257,13 @@ impl Session {
             self.answer(&complete, out)?;
         }
         self.deliver(now_ms, room_bytes, wanted, out);
+        self.note_figures();
         Ok(())
+    }
+
+    fn note_figures(&self) {
+        let (in_flight, unanswered) = (self.outbound.in_flight(), self.inbound.waiting());
+        self.mailbox.figures.note(self.expiry_s, in_flight, unanswered, self.filters.count());
     }
 
     /// Takes what was settled meanwhile.
@@ -255,6 +277,14 @@ impl Session {
         for Settlement { number, outcome } in self.settled.drain(..) {
             self.inbound.settled(number, outcome);
         }
+    }
+
+    /// With the reason of the first refusal, for those who want to be told [MQTT-3.1.2-29].
+    fn answers(&self, id: u16, codes: Vec<u8>) -> Answers {
+        let first = codes.iter().enumerate().find(|(_, code)| **code >= reason::FIRST_ERROR);
+        let told = first.filter(|_| self.link.problem_information);
+        let text = told.map(|(index, code)| format!("filter {}: {}", index + 1, reason::words(*code)).into());
+        Answers { id, codes, text }
     }
 
     fn window(&self, terms: &Terms) -> usize {
@@ -283,6 +313,8 @@ impl Link {
             max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             connect_expiry_s: terms.session_expiry_s,
             aliases: HashMap::new(),
+            alias_maximum: terms.topic_alias_maximum,
+            server_aliases: ServerAliases::new(terms.server_alias_maximum),
             last_topic: Text::new(),
         }
     }

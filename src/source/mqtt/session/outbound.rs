@@ -65,6 +65,11 @@ impl Outbound {
         self.flights.values_mut().for_each(|flight| flight.counted = false);
     }
 
+    /// Deliveries that the client has not finished.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
     /// How many deliveries may start now.
     pub(super) fn room(&self) -> usize {
         if !self.again.is_empty() {
@@ -140,6 +145,11 @@ impl Outbound {
             }
             None => Ok(()),
         }
+    }
+
+    /// Ends a delivery that cannot be sent again.
+    pub(super) fn give_up(&mut self, id: u16) {
+        self.finish(id);
     }
 
     /// Ends everything; the deliveries that the client never received.

@@ -29,7 +29,7 @@ impl Session {
         if let Some(properties) = &publish.properties {
             check_properties(properties)?;
         }
-        let topic = self.link.topic(&publish)?;
+        let topic = self.link.topic(&publish, self.limits.max_topic_levels)?;
         let number = match publish.qos {
             QoS::AtMostOnce => None,
             qos => match self.inbound.publish(publish.id, qos, self.receive_maximum())? {
@@ -38,12 +38,17 @@ impl Session {
             },
         };
         let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
-        let denied = topic.starts_with("$SYS/");
+        let refusal = self.refusal(&publish, &topic);
         let message = self.message(publish, topic, now_ms);
-        if denied {
-            self.refuse(message, number, receipt, out);
-        } else {
-            out.push(Output::Publish { message: Box::new(message), number, receipt });
+        match refusal {
+            Some((code, drop_reason, text)) => {
+                if let Some(number) = number {
+                    self.inbound.decided(number, Verdict::Denied(Denial { reason_code: code, reason: text.clone() }));
+                }
+                receipt.settle(Outcome::Stored);
+                out.push(dropped(Arc::new(message), drop_reason, text));
+            }
+            None => out.push(Output::Publish { message: Box::new(message), number, receipt }),
         }
         Ok(())
     }
@@ -67,14 +72,15 @@ impl Session {
         }
     }
 
-    /// Topics under `$SYS/` belong to the server.
-    fn refuse(&mut self, message: Message, number: Option<u64>, receipt: Receipt, out: &mut Vec<Output>) {
-        let text = Text::from_static("topics under $SYS/ belong to the server");
-        if let Some(number) = number {
-            self.inbound.decided(number, Verdict::Denied(Denial { reason_code: reason::NOT_AUTHORIZED, reason: text.clone() }));
+    /// Why a publish goes no further, before anybody is asked: what its acknowledgement says, and its end.
+    fn refusal(&self, publish: &Publish, topic: &str) -> Option<(u8, DropReason, Text)> {
+        if topic.starts_with("$SYS/") {
+            return Some((reason::NOT_AUTHORIZED, DropReason::Denied, Text::from_static("topics under $SYS/ belong to the server")));
         }
-        receipt.settle(Outcome::Stored);
-        out.push(dropped(Arc::new(message), DropReason::Denied, text));
+        // The packet is within what CONNACK announced, so that it is no breach of the protocol.
+        let limit = self.limits.max_payload_bytes;
+        let too_large = || (reason::QUOTA_EXCEEDED, DropReason::TooLarge, format!("the payload has more than {limit} bytes").into());
+        (publish.payload.len() > limit).then(too_large)
     }
 
     /// The connection ends instead: the client sends the publish again, as a new one.
@@ -110,7 +116,8 @@ impl Session {
         };
         let positive = code < reason::FIRST_ERROR;
         self.inbound.answered(complete, positive);
-        let text = text.filter(|_| self.link.problem_information).cloned();
+        // A guest may say anything; a reason string holds no U+0000 [MQTT-1.5.4-2].
+        let text = text.filter(|text| self.link.problem_information && !connect::has_nul(text)).cloned();
         let ack = Ack { id: complete.id, code, text };
         out.push(Output::Send(if complete.qos == QoS::AtLeastOnce { Outgoing::PubAck(ack) } else { Outgoing::PubRec(ack) }));
         Ok(())
@@ -119,7 +126,7 @@ impl Session {
 
 impl Link {
     /// The topic of a publish: its own, checked, or the one that its alias stands for.
-    fn topic(&mut self, publish: &Publish) -> Result<Text, Fault> {
+    fn topic(&mut self, publish: &Publish, max_levels: usize) -> Result<Text, Fault> {
         if publish.topic.is_empty() {
             let Some(alias) = publish.alias else {
                 return Err(Fault::new(reason::PROTOCOL_ERROR, "protocol-error", "neither a topic name nor a topic alias"));
@@ -127,12 +134,12 @@ impl Link {
             return self.aliases.get(&alias).cloned().ok_or_else(|| bad_alias(alias));
         }
         if publish.topic != self.last_topic {
-            connect::check_topic_name(&publish.topic)
+            connect::check_topic_name(&publish.topic, max_levels)
                 .map_err(|text| Fault::new(reason::TOPIC_NAME_INVALID, "protocol-error", format!("the topic: {text}")))?;
             self.last_topic = own::text(&publish.topic);
         }
         if let Some(alias) = publish.alias {
-            if alias == 0 || alias > connect::TOPIC_ALIAS_MAXIMUM {
+            if alias == 0 || alias > self.alias_maximum {
                 return Err(bad_alias(alias));
             }
             self.aliases.insert(alias, self.last_topic.clone());

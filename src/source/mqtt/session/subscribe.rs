@@ -7,6 +7,7 @@ use super::{
     connect::{has_nul, too_deep},
 };
 use crate::{
+    config::Mqtt,
     event::{Detail, Subscription, Text},
     source::mqtt::{
         own,
@@ -46,8 +47,13 @@ impl Filters {
         self.held.keys()
     }
 
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
-    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, maximum: usize, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, limits: &Mqtt, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
         let asked = |(filter, options): &(Text, SubscribeOptions)| {
             let valid = topic::check_filter(filter).is_ok();
             valid.then(|| Granted { options: *options, subscription_id: None }.subscription(&own::text(filter)))
@@ -55,7 +61,10 @@ impl Filters {
         out.push(Output::Observe(Detail::ClientSubscribe(packet.filters.iter().filter_map(asked).collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
         for (filter, options) in packet.filters {
-            match self.refuse(&filter, five, maximum)? {
+            if options.no_local && topic::split_share(&filter).is_ok_and(|share| share.is_some()) {
+                return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
+            }
+            match self.refuse(&filter, five, limits)? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -69,7 +78,9 @@ impl Filters {
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
         let filter = own::text(filter);
         let is_new = self.held.insert(filter.clone(), granted).is_none();
+        let shared = topic::split_share(&filter).is_ok_and(|share| share.is_some());
         let retained = match granted.options.retain_handling {
+            _ if shared => false, // MQTT 5, section 4.8.2: none are sent to a group
             RetainHandling::Always => true,
             RetainHandling::WhenNew => is_new,
             RetainHandling::Never => false,
@@ -97,15 +108,15 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, five: bool, maximum: usize) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }
-        if filter == "$share" || filter.starts_with("$share/") {
-            return Ok(Some(reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED));
+        if topic::split_share(filter).is_err() {
+            return Ok(Some(reason::TOPIC_FILTER_INVALID)); // also in 3.1.1, where the filter as such is valid
         }
-        let full = self.held.len() >= maximum && !self.held.contains_key(filter);
-        Ok((full || too_deep(filter)).then_some(reason::QUOTA_EXCEEDED))
+        let full = self.held.len() >= limits.max_subscriptions && !self.held.contains_key(filter);
+        Ok((full || too_deep(filter, limits.max_topic_levels)).then_some(reason::QUOTA_EXCEEDED))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{connect::Terms, *};
 use crate::{
     event::{Outcome, QoS, Refusal},
     source::mqtt::{
-        packet::{Connect, Publish},
+        packet::{Alias, Answers, Connect, Publish},
         samples::{client, connect, message, terms},
     },
 };
@@ -75,7 +75,13 @@ impl Desk {
     }
 
     fn post(&self, topic: &str, qos: QoS) {
-        self.post_parcel(Parcel { message: Arc::new(message(topic, qos, "x")), qos, retain: false, subscription_ids: Box::default() });
+        self.post_parcel(Parcel {
+            message: Arc::new(message(topic, qos, "x")),
+            qos,
+            retain: false,
+            subscription_ids: Box::default(),
+            share: None,
+        });
     }
 
     fn post_parcel(&self, parcel: Parcel) {
@@ -85,7 +91,7 @@ impl Desk {
     fn reconnect(&mut self, connect: Connect) -> Vec<String> {
         self.session.catch_up();
         self.session.detach();
-        self.session.attach(&client("device"), &terms(connect));
+        self.session.attach(&client("device"), &terms(connect), &Arc::default());
         self.advance().expect("no fault")
     }
 
@@ -120,11 +126,16 @@ fn sent(packet: &Outgoing) -> String {
         Outgoing::PubRec(packet) => ack("PUBREC", packet),
         Outgoing::PubRel(packet) => ack("PUBREL", packet),
         Outgoing::PubComp(packet) => ack("PUBCOMP", packet),
-        Outgoing::SubAck { id, codes } => format!("SUBACK {id} {codes:02x?}"),
-        Outgoing::UnsubAck { id, codes } => format!("UNSUBACK {id} {codes:02x?}"),
+        Outgoing::SubAck(Answers { id, codes, .. }) => format!("SUBACK {id} {codes:02x?}"),
+        Outgoing::UnsubAck(Answers { id, codes, .. }) => format!("UNSUBACK {id} {codes:02x?}"),
         Outgoing::Publish(forward) => {
             let dup = if forward.dup { " dup" } else { "" };
-            format!("PUBLISH {} {} q{}{dup}", forward.message.topic, forward.id, forward.qos.level())
+            let alias = match forward.alias {
+                None => String::new(),
+                Some(Alias::New(alias)) => format!(" alias={alias}"),
+                Some(Alias::Known(alias)) => format!(" only alias={alias}"),
+            };
+            format!("PUBLISH {} {} q{}{dup}{alias}", forward.message.topic, forward.id, forward.qos.level())
         }
         other => format!("{other:?}"),
     }
@@ -174,7 +185,7 @@ fn what_no_client_may_send_ends_the_connection() {
     let identified = Publish { has_subscription_id: true, ..plain(QoS::AtMostOnce, 0, "a") };
     let nameless = plain(QoS::AtMostOnce, 0, "");
     let unknown_alias = Publish { alias: Some(3), ..plain(QoS::AtMostOnce, 0, "") };
-    let high_alias = Publish { alias: Some(connect::TOPIC_ALIAS_MAXIMUM + 1), ..plain(QoS::AtMostOnce, 0, "a") };
+    let high_alias = Publish { alias: Some(Mqtt::default().max_topic_aliases + 1), ..plain(QoS::AtMostOnce, 0, "a") };
     let published = |publish: Publish| Incoming::Publish(Box::new(publish));
     for (packet, code) in [
         (Incoming::Connect(Box::new(connect(v5))), reason::PROTOCOL_ERROR),

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    source::mqtt::samples::{client, granted, options},
+    source::mqtt::samples::{client, granted, message, options},
     topic::matches,
 };
 
@@ -18,6 +18,7 @@ fn mailbox(id: &str) -> Arc<Mailbox> {
 fn seen(subscriptions: &Subscriptions, topic: &str, publisher: &str) -> Vec<(u64, QoS, Vec<u32>)> {
     let mut receivers: Vec<_> = subscriptions
         .receivers(topic, publisher)
+        .sessions
         .into_iter()
         .map(|mut receiver| {
             receiver.subscription_ids.sort_unstable();
@@ -37,6 +38,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let filter = "(\\+|a|b|\\$x|)(/(\\+|a|b|)){0,3}(/#)?".prop_filter("filters are not empty", |filter| !filter.is_empty());
     let filter = prop_oneof![9 => filter, 1 => Just("#".to_owned())];
+    let filter = (filter, prop_oneof![2 => Just(""), 1 => Just("$share/g/"), 1 => Just("$share/h/")]);
+    let filter = filter.prop_map(|(filter, share)| format!("{share}{filter}"));
     (0..5_u64, filter, 0..3_usize, any::<bool>()).prop_map(|(session, filter, qos, insert)| {
         if insert { Step::Insert { session, filter, qos } } else { Step::Remove { session, filter } }
     })
@@ -66,17 +69,40 @@ proptest! {
         for topic in topics.iter().filter(|topic| !topic.is_empty()) {
             let mut expected = Vec::new();
             for session in 0..5 {
-                let own: Vec<_> = naive.iter().filter(|(other, filter, ..)| *other == session && matches(filter, topic)).collect();
+                let own: Vec<_> = naive
+                    .iter()
+                    .filter(|(other, filter, ..)| *other == session && !filter.starts_with("$share/") && matches(filter, topic))
+                    .collect();
                 let Some(qos) = own.iter().map(|(_, _, qos, _)| *qos).max() else { continue };
                 let mut ids: Vec<u32> = own.iter().map(|(.., id)| *id).collect();
                 ids.sort_unstable();
                 expected.push((session, qos, ids));
             }
             prop_assert_eq!(seen(&subscriptions, topic, "publisher"), expected, "topic {}", topic);
+            let members = |filter: &str| naive.iter().filter(|(_, held, ..)| held == filter).map(|(session, ..)| *session).collect::<Vec<_>>();
+            let mut groups: Vec<_> = naive.iter().map(|(_, filter, ..)| filter.clone()).filter(|filter| {
+                filter.strip_prefix("$share/").is_some_and(|rest| matches(&rest[2..], topic))
+            }).collect();
+            groups.sort();
+            groups.dedup();
+            let mut found = subscriptions.receivers(topic, "publisher").groups;
+            found.sort_by(|first, second| first.filter().cmp(second.filter()));
+            prop_assert_eq!(found.iter().map(|group| group.filter().to_owned()).collect::<Vec<_>>(), groups, "topic {}", topic);
+            for group in found {
+                group.deliver(&Arc::new(message(topic, QoS::AtLeastOnce, "x"))).expect("there is room");
+                let mut got = Vec::new();
+                for (session, mailbox) in mailboxes.iter().enumerate() {
+                    let mut parcels = Vec::new();
+                    mailbox.take(usize::MAX, usize::MAX, &mut parcels);
+                    got.extend(parcels.iter().map(|_| session as u64));
+                }
+                prop_assert!(got.len() == 1 && members(group.filter()).contains(&got[0]), "{got:?} of {}", group.filter());
+            }
         }
         for (session, filter, ..) in naive {
             subscriptions.remove(&filter, session);
         }
+        prop_assert!(subscriptions.group("$share/g/#").is_none());
         prop_assert!(subscriptions.wild.read().is_empty(), "a filter was not freed");
         prop_assert!(subscriptions.exact.iter().all(|shard| shard.read().is_empty()), "a filter was not freed");
         prop_assert_eq!(subscriptions.wild_count.load(Ordering::Relaxed), 0);

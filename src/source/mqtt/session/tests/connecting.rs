@@ -37,3 +37,23 @@ fn a_will_obeys_the_rules_of_publish() {
         assert_eq!(code, refused, "{topic} {properties:?}");
     }
 }
+
+#[test]
+fn what_connack_says() {
+    let limits = Mqtt { response_information: Some("replies/%u/%c".to_owned()), max_topic_aliases: 7, ..Mqtt::default() };
+    let asking =
+        || Connect { response_information: true, topic_alias_maximum: 9, username: Some("user".into()), ..samples::connect(Protocol::V5) };
+    let granted = |connect| Terms::negotiate(connect, &limits, || "fresh".into()).expect("these terms are granted");
+    let terms = granted(asking());
+    let connack = terms.connack(true);
+    assert_eq!((connack.session_present, connack.topic_alias_maximum, terms.server_alias_maximum), (true, 7, 7));
+    assert_eq!(connack.response_information.as_deref(), Some("replies/user/device"));
+    for silent in [
+        Connect { response_information: false, ..asking() },
+        Connect { username: None, ..asking() },
+        Connect { client_id: "#".into(), ..asking() },
+    ] {
+        assert_eq!(granted(silent).connack(false).response_information, None);
+    }
+    assert!(!granted(Connect { protocol: Protocol::V31, ..asking() }).connack(true).session_present, "its byte is reserved there");
+}

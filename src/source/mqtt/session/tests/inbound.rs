@@ -1,6 +1,7 @@
 //! Publishes from the client.
 
 use super::*;
+use crate::{config::DeniedPublish, event::Denial};
 
 const QOS1: QoS = QoS::AtLeastOnce;
 const QOS2: QoS = QoS::ExactlyOnce;
@@ -202,4 +203,25 @@ fn topic_aliases() {
     assert_eq!(desk.take(aliased("")).map_err(|fault| fault.code), Err(reason::TOPIC_ALIAS_INVALID), "aliases end with the connection");
 }
 
-use crate::{config::DeniedPublish, event::Denial};
+#[test]
+fn payloads_over_the_limit_are_refused_without_the_pipeline_and_drops() {
+    let limits = || Mqtt { max_payload_bytes: 0, ..Mqtt::default() };
+    let mut desk = Desk::with(connect(Protocol::V5), limits());
+    assert_eq!(desk.publish(QoS::AtMostOnce, 0, "a"), ["dropped a too-large"]);
+    assert_eq!(desk.publish(QoS::AtLeastOnce, 1, "a"), ["dropped a too-large", "PUBACK 1 0x97 the payload has more than 0 bytes"]);
+    assert_eq!(desk.publish(QoS::ExactlyOnce, 2, "a"), ["dropped a too-large", "PUBREC 2 0x97 the payload has more than 0 bytes"]);
+    let mut older = Desk::with(connect(Protocol::V311), limits());
+    assert_eq!(older.publish(QoS::AtLeastOnce, 1, "a"), ["dropped a too-large", "PUBACK 1 0x00"]);
+    let mut strict = Desk::with(connect(Protocol::V311), Mqtt { denied_publish: DeniedPublish::Disconnect, ..limits() });
+    let fault = strict.take(publish(QoS::AtLeastOnce, 1, "a")).map_err(|fault| fault.word);
+    assert_eq!(fault, Err("publish-denied"));
+}
+
+#[test]
+fn a_session_obeys_the_limits_of_the_door_that_its_client_came_through() {
+    let mut desk = Desk::with(connect(Protocol::V5), Mqtt { max_topic_levels: 2, ..Mqtt::default() });
+    assert_eq!(desk.publish(QoS::AtMostOnce, 0, "a/b"), ["publish a/b"]);
+    assert_eq!(desk.take(publish(QoS::AtMostOnce, 0, "a/b/c")).map_err(|fault| fault.code), Err(reason::TOPIC_NAME_INVALID));
+    desk.reconnect(connect(Protocol::V5)); // with the default limits
+    assert_eq!(desk.publish(QoS::AtMostOnce, 0, "a/b/c"), ["publish a/b/c"]);
+}

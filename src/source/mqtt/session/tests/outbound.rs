@@ -92,7 +92,13 @@ fn identifiers_in_use_are_skipped() {
 #[test]
 fn expired_and_too_large_messages_are_drops() {
     let mut desk = Desk::with(Connect { max_packet_bytes: Some(30), ..connect(Protocol::V5) }, Mqtt::default());
-    let parcel = |message| Parcel { message: Arc::new(message), qos: QoS::AtLeastOnce, retain: false, subscription_ids: Box::default() };
+    let parcel = |message| Parcel {
+        message: Arc::new(message),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Box::default(),
+        share: None,
+    };
     desk.now_ms = 5_000;
     desk.post_parcel(parcel(expiring(message("old", QoS::AtLeastOnce, "x"), 5)));
     desk.post_parcel(parcel(expiring(message("young", QoS::AtLeastOnce, "x"), 6)));
@@ -110,6 +116,7 @@ fn the_mailbox_is_bounded_and_says_so() {
         qos: QoS::AtLeastOnce,
         retain: false,
         subscription_ids: Box::default(),
+        share: None,
     };
     let mailbox = desk.session.mailbox();
     let mut results = Vec::new();
@@ -131,4 +138,70 @@ fn a_session_that_ends_gives_back_what_was_never_received() {
     desk.give(Incoming::PubRec(ack(2)));
     let lost: Vec<_> = desk.session.end().into_iter().map(|parcel| parcel.message.topic.to_string()).collect();
     assert_eq!(lost, ["a", "c", "d"]);
+}
+
+#[test]
+fn only_what_its_member_cannot_have_goes_to_another() {
+    let mut desk = Desk::with(Connect { receive_maximum: 3, ..connect(Protocol::V5) }, Mqtt::default());
+    for (topic, qos) in [("a", 1), ("b", 2), ("c", 2), ("d", 1), ("e", 2), ("f", 0)] {
+        let share = Some("$share/g/#".into());
+        let message = Arc::new(message(topic, QOS[qos], "x"));
+        desk.post_parcel(Parcel { message, qos: QOS[qos], retain: false, subscription_ids: Box::default(), share });
+    }
+    desk.advance().unwrap();
+    desk.give(Incoming::PubRec(ack(2)));
+    let handed_on: Vec<_> =
+        desk.session.end().into_iter().map(|parcel| (parcel.message.topic.to_string(), parcel.share.is_some())).collect();
+    let expected = [("a", true), ("c", false), ("d", true), ("e", true), ("f", true)];
+    assert_eq!(handed_on, expected.map(|(topic, shared)| (topic.to_owned(), shared)), "QoS 2 that was sent stays [MQTT-4.8.2-5]");
+}
+
+#[test]
+fn what_no_longer_fits_is_not_sent_again() {
+    let mut desk = Desk::new(Protocol::V5);
+    for (topic, payload) in [("large", "x".repeat(40)), ("small", "x".to_owned())] {
+        let message = Arc::new(message(topic, QoS::AtLeastOnce, &payload));
+        desk.post_parcel(Parcel { message, qos: QoS::AtLeastOnce, retain: false, subscription_ids: Box::default(), share: None });
+    }
+    desk.advance().unwrap();
+    let narrow = Connect { max_packet_bytes: Some(30), receive_maximum: 1, ..connect(Protocol::V5) };
+    assert_eq!(desk.reconnect(narrow), ["dropped large too-large", "PUBLISH small 2 q1 dup"], "and its place in the window is free");
+    assert_eq!(desk.give(Incoming::PubAck(ack(1))), [""; 0]);
+}
+
+#[test]
+fn aliases_follow_the_order_of_packets_and_end_with_the_connection() {
+    let asking = |maximum| Connect { topic_alias_maximum: maximum, ..connect(Protocol::V5) };
+    let mut desk = Desk::with(asking(2), Mqtt::default());
+    ["topic/a", "topic/b", "topic/a", "topic/c", "tiny"].iter().for_each(|topic| desk.post(topic, QoS::AtLeastOnce));
+    let sent = |texts: Vec<String>| texts.into_iter().filter(|text| text.starts_with("PUBLISH")).collect::<Vec<_>>();
+    let first = sent(desk.advance().unwrap());
+    let expected = [
+        "PUBLISH topic/a 1 q1 alias=1",
+        "PUBLISH topic/b 2 q1 alias=2",
+        "PUBLISH topic/a 3 q1 only alias=1",
+        "PUBLISH topic/c 4 q1",
+        "PUBLISH tiny 5 q1",
+    ];
+    assert_eq!(first, expected);
+    desk.give(Incoming::PubAck(ack(1)));
+    let again = desk.reconnect(asking(1));
+    let expected = ["PUBLISH topic/b 2 q1 dup alias=1", "PUBLISH topic/a 3 q1 dup", "PUBLISH topic/c 4 q1 dup", "PUBLISH tiny 5 q1 dup"];
+    assert_eq!(again, expected);
+    let without = desk.reconnect(asking(0));
+    assert!(without.iter().all(|text| !text.contains("alias")), "{without:?}");
+}
+
+#[test]
+fn an_interval_of_0_is_for_those_who_are_there() {
+    let mut desk = Desk::new(Protocol::V5);
+    let parcel = |received_at_ms| {
+        let message = Arc::new(Message { received_at_ms, ..expiring(message("now", QoS::AtLeastOnce, "x"), 0) });
+        Parcel { message, qos: QoS::AtLeastOnce, retain: false, subscription_ids: Box::default(), share: None }
+    };
+    desk.now_ms = 5_500;
+    for received_at_ms in [0, 4_400, 5_400] {
+        desk.post_parcel(parcel(received_at_ms)); // before it came in; too long ago; now
+    }
+    assert_eq!(desk.advance().unwrap(), ["dropped now expired", "dropped now expired", "PUBLISH now 1 q1", "message.delivered now"]);
 }

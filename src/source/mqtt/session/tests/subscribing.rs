@@ -15,9 +15,9 @@ fn subscribe(filters: &[&str]) -> Incoming {
 fn each_filter_has_its_answer() {
     let mut desk = Desk::with(connect(Protocol::V5), Mqtt { max_subscriptions: 3, ..Mqtt::default() });
     let deep = "a/".repeat(200);
-    let answer = desk.give(subscribe(&["a/+", "a/#/b", "$share/g/a", "a/+", "b", "$SYS/#", "c", &deep]));
+    let answer = desk.give(subscribe(&["a/+", "a/#/b", "$share/g", "a/+", "b", "$SYS/#", "c", &deep]));
     assert_eq!(answer[0], "client.subscribe a/+");
-    assert_eq!(answer.last().unwrap(), "SUBACK 9 [01, 8f, 9e, 01, 01, 01, 97, 97]");
+    assert_eq!(answer.last().unwrap(), "SUBACK 9 [01, 8f, 8f, 01, 01, 01, 97, 97]");
     let effects: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
     assert_eq!(effects, ["enter a/+ retained=true", "enter a/+ retained=true", "enter b retained=true", "enter $SYS/# retained=true"]);
     assert_eq!(answer.iter().filter(|text| text.starts_with("session.subscribed")).count(), 4);
@@ -61,4 +61,24 @@ fn invalid_filters_end_a_3_1_1_connection() {
         let code = Desk::new(Protocol::V311).take(subscribe(&[filter])).map_err(|fault| fault.code);
         assert_eq!(code, Err(reason::TOPIC_FILTER_INVALID), "{filter:?}");
     }
+}
+
+#[test]
+fn shared_subscriptions() {
+    for (protocol, refused) in [(Protocol::V5, 0x8F_u8), (Protocol::V311, 0x8F)] {
+        let mut desk = Desk::new(protocol);
+        let answer = desk.give(subscribe(&["$share/g/a/#", "$share/h/a/#", "a/#", "$share/g", "$share//a", "$share/g/"]));
+        assert_eq!(answer.last().unwrap(), &format!("SUBACK 9 [01, 01, 01, {refused:02x}, {refused:02x}, {refused:02x}]"));
+        assert!(answer.contains(&"session.subscribed $share/g/a/#".to_owned()), "the whole filter: {answer:?}");
+        let entered: Vec<_> = answer.iter().filter(|text| text.starts_with("enter")).collect();
+        assert_eq!(entered, ["enter $share/g/a/# retained=false", "enter $share/h/a/# retained=false", "enter a/# retained=true"]);
+        let left = desk.give(Incoming::Unsubscribe(Unsubscribe { id: 1, filters: vec!["$share/g/a/#".into(), "$share/i/a/#".into()] }));
+        assert_eq!(
+            left,
+            ["client.unsubscribe $share/g/a/#", "session.unsubscribed $share/g/a/#", "leave $share/g/a/#", "UNSUBACK 1 [00, 11]"]
+        );
+    }
+    let no_local = SubscribeOptions { no_local: true, ..options(QoS::AtMostOnce) };
+    let packet = Subscribe { id: 1, subscription_id: None, filters: vec![("$share/g/a".into(), no_local)] };
+    assert_eq!(Desk::new(Protocol::V5).take(Incoming::Subscribe(packet)).map_err(|fault| fault.code), Err(reason::PROTOCOL_ERROR));
 }

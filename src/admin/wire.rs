@@ -1,0 +1,128 @@
+//! What the interface says, as JSON. Read back by the verbs of the command line. Times are milliseconds since the Unix epoch; names that end
+//! in `_s` are seconds.
+
+use serde::{Deserialize, Serialize};
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// In the order of their keys.
+    pub items: Vec<T>,
+    /// What to ask for as `after` to get the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+/// A client that is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The MQTT client identifier.
+    pub client_id: String,
+    /// The user name of CONNECT.
+    pub username: Option<String>,
+    /// The device's address and port.
+    pub peer: String,
+    /// 3 (MQTT 3.1), 4 (3.1.1) or 5.
+    pub protocol_version: u8,
+    /// Common name of a verified client certificate.
+    pub certificate_name: Option<String>,
+    /// When CONNECT was read.
+    pub connected_at: u64,
+    /// Clean start (MQTT 5) or clean session (3.1.1).
+    pub clean_start: bool,
+    /// 0 is none.
+    pub keep_alive_s: u16,
+    /// What waits in its session.
+    #[serde(flatten)]
+    pub session: Figures,
+}
+
+/// A session, whether its client is there or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The MQTT client identifier.
+    pub client_id: String,
+    /// The user name that its client last came with.
+    pub username: Option<String>,
+    /// Whether its client is there.
+    pub connected: bool,
+    /// When the session of an absent client ends, from now; absent while the client is there, and for sessions that stay for ever.
+    pub ends_in_s: Option<u64>,
+    /// What waits in it.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What waits in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// How long the session outlives its connection; 4294967295 is for ever.
+    pub session_expiry_s: u32,
+    /// Its subscriptions.
+    pub subscriptions: u32,
+    /// Messages that wait to be sent.
+    pub queued_messages: usize,
+    /// About what they take.
+    pub queued_bytes: usize,
+    /// Deliveries that the client has not acknowledged.
+    pub in_flight: u32,
+    /// Publishes of the client that were not acknowledged yet.
+    pub unanswered: u32,
+}
+
+/// A session with its subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionDetail {
+    /// The session.
+    #[serde(flatten)]
+    pub session: Session,
+    /// By filter.
+    pub filters: Vec<Subscription>,
+}
+
+/// One subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The topic filter as the client gave it.
+    pub filter: String,
+    /// The granted QoS.
+    pub qos: u8,
+    /// MQTT 5: not to the client that published it.
+    pub no_local: bool,
+    /// MQTT 5: keep the retain flag as published.
+    pub retain_as_published: bool,
+}
+
+/// A retained message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained {
+    /// Its topic.
+    pub topic: String,
+    /// As published.
+    pub qos: u8,
+    /// Client id of whoever published it.
+    pub publisher: String,
+    /// When it was received.
+    pub received_at: u64,
+    /// Message expiry interval, as published.
+    pub expiry_s: Option<u32>,
+    /// How long the payload is.
+    pub payload_bytes: usize,
+    /// The payload in base64, if it has at most 1024 bytes.
+    pub payload: Option<String>,
+}
+
+/// What a DELETE did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Always true: what was not there is answered with 404.
+    pub ok: bool,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub error: String,
+    /// What to do next.
+    pub help: String,
+}
