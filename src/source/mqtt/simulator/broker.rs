@@ -253,7 +253,8 @@ impl Broker {
         for message in matching {
             let qos = message.qos.min(granted.options.qos);
             ledger.owe(guest.device, &message, qos.level(), true);
-            let parcel = Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect() };
+            let parcel =
+                Parcel { message, qos, retain: true, subscription_ids: granted.subscription_id.into_iter().collect(), share: None };
             if let Err(rejected) = session.mailbox().push(parcel) {
                 ledger.dropped(guest.device, &rejected.parcel.message, rejected.reason, stage.now_ms);
             }
@@ -329,7 +330,7 @@ impl Broker {
             self.retained.keep(&message);
         }
         let mut found = Vec::new();
-        for receiver in self.subscriptions.receivers(&message.topic, &client.client_id) {
+        for receiver in self.subscriptions.receivers(&message.topic, &client.client_id).sessions {
             let parcel = receiver.parcel(&message);
             let device = device_of(receiver.mailbox.client_id());
             let mut ids = parcel.subscription_ids.to_vec();
@@ -381,7 +382,7 @@ pub(super) fn fail(conn: &mut Conn, fault: &Fault) -> End {
     let five = conn.guest.as_ref().is_some_and(|guest| guest.terms.protocol.is_5());
     if five {
         let text = (!fault.explanation.is_empty()).then(|| fault.explanation.clone());
-        conn.codec.encode(Outgoing::Disconnect { code: fault.code, text }, &mut conn.output).expect("it fits");
+        conn.codec.encode(Outgoing::Disconnect { code: fault.code, text, server_reference: None }, &mut conn.output).expect("it fits");
     }
     End { with_will: true }
 }

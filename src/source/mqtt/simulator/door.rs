@@ -18,7 +18,7 @@ use crate::{
             Session,
             connect::{LastWill, Terms},
         },
-        sessions::{Before, Due, Eviction, Handover, Will},
+        sessions::{Before, Demand, Due, Eviction, Handover, Will},
     },
 };
 
@@ -40,8 +40,7 @@ impl Broker {
             connected_at_ms: stage.now_ms,
         });
         let terms = Terms::negotiate(*connect, &self.limits, || unreachable!("devices have names")).expect("devices are let in");
-        terms.max_packet_bytes.into_iter().for_each(|bytes| conn.codec.limit_outgoing(bytes));
-        let (tenancy, before) = self.sessions.enter(&terms.client_id, terms.clean_start);
+        let (tenancy, before) = self.sessions.enter(&terms.client_id, if terms.clean_start { Demand::CleanStart } else { Demand::Resume });
         let guest = Guest::new(client, terms, tenancy, stage);
         let links = self.links.entry(guest.device).or_default();
         links.retain(|link| self.conns.contains_key(link));
@@ -67,7 +66,7 @@ impl Broker {
         let expected = ledger.enter(guest.device, conn.link, terms.clean_start, terms.session_expiry_s, left, stage.now_ms);
         let (session, present) = match old {
             Some(mut session) if !terms.clean_start && session.expiry_s() > 0 => {
-                session.attach(&guest.client, terms);
+                session.attach(&guest.client, terms, &self.limits);
                 (session, true)
             }
             old => {
@@ -79,6 +78,7 @@ impl Broker {
         assert_eq!(present, expected, "device {}: session present", guest.device);
         let connack = Outgoing::ConnAck(Box::new(terms.connack(present)));
         conn.codec.encode(connack, &mut conn.output).expect("it fits");
+        self.sessions.settle(&guest.tenancy, session.mailbox());
         guest.session = Some(session);
         conn.phase = Phase::Open;
         if guest.terms.keep_alive_s > 0 {
@@ -111,7 +111,7 @@ impl Broker {
             let guest = conn.guest.as_mut().expect("it was greeted");
             match &mut conn.phase {
                 Phase::Waiting(answer) => match answer.try_recv() {
-                    Ok(Handover { session, done }) => {
+                    Ok(Handover { session, done, .. }) => {
                         guest.predecessor = Some(done);
                         self.admit(conn, session, None, stage, ledger);
                     }
@@ -140,7 +140,7 @@ impl Broker {
         let mut session = guest.session.take().expect("it is open");
         session.catch_up();
         session.detach();
-        let ends = eviction.clean_start || session.expiry_s() == 0;
+        let ends = eviction.demand == Demand::CleanStart || session.expiry_s() == 0;
         let will_waits = !ends && guest.terms.will.as_ref().is_some_and(|will| will.delay_s > 0);
         ledger.left(guest.device, end.with_will, session.expiry_s(), ends);
         let session = if ends {
@@ -187,7 +187,7 @@ impl Broker {
         let guest = conn.guest.as_mut().expect("it was open");
         if let Ok(eviction) = guest.tenancy.eviction.try_recv() {
             let mut session = guest.session.take();
-            if eviction.clean_start
+            if eviction.demand == Demand::CleanStart
                 && let Some(session) = session.take()
             {
                 ledger.discard(guest.device);
@@ -260,7 +260,7 @@ fn hand_over(guest: &mut Guest, eviction: Eviction, session: Option<Box<Session>
     let (done, wait) = oneshot::channel();
     guest.successor = Some(done);
     guest.former_mailbox = session.as_ref().map(|session| Arc::clone(session.mailbox()));
-    eviction.reply.send(Handover { session, done: wait }).expect("the successor waits");
+    eviction.reply.send(Handover { session, will: None, done: wait }).expect("the successor waits");
 }
 
 fn publish_own_will(link: u64, guest: &mut Guest, stage: &mut Stage) {
