@@ -51,8 +51,9 @@ struct Books {
 struct Flight {
     id: u16,
     qos: u8,
-    topic: &'static str,
     payload: String,
+    /// The packet, for sending it again.
+    bytes: Vec<u8>,
     received: bool,
 }
 
@@ -82,7 +83,7 @@ impl Client {
     async fn live(mut self, calm: Arc<AtomicBool>, quiet: Arc<AtomicBool>) -> Self {
         while !calm.load(Ordering::Relaxed) {
             self.act().await;
-            let pause_ms = self.random.u64(1..30);
+            let pause_ms = self.random.u64(5..40);
             self.pump(pause_ms, true).await;
         }
         self.connect(false, 3600, false).await;
@@ -168,7 +169,8 @@ impl Client {
                 [&[0x62, 2][..], &flight.id.to_be_bytes()].concat()
             } else {
                 self.books.resent.insert(flight.payload.clone());
-                wire.publish_bytes(8 | flight.qos << 1, flight.id, flight.topic, &[], &flight.payload)
+                flight.bytes[0] |= 8; // DUP
+                flight.bytes.clone()
             };
             wire.try_send(&bytes).await;
         }
@@ -244,7 +246,7 @@ impl Client {
         let bytes = wire.publish_bytes(qos << 1 | u8::from(retain), id, topic, given, &payload);
         wire.try_send(&bytes).await;
         if qos > 0 {
-            self.flights.push(Flight { id, qos, topic, payload, received: false });
+            self.flights.push(Flight { id, qos, payload, bytes, received: false });
         }
     }
 
@@ -283,7 +285,8 @@ impl Client {
             }
             kind @ (4 | 5 | 7) => {
                 let Some(index) = self.flights.iter().position(|flight| flight.id == id) else { return };
-                assert!(code == 0 || code == 0x10, "{}: {packet:x?}", self.name);
+                // A PUBREL that is sent again may find its identifier free.
+                assert!(code == 0 || code == if kind == 7 { 0x92 } else { 0x10 }, "{}: {packet:x?}", self.name);
                 let flight = &mut self.flights[index];
                 self.books.acknowledged.insert(flight.payload.clone(), flight.qos);
                 flight.received = true;
@@ -322,9 +325,10 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 async fn soak(seed: u64, time: Duration) {
     println!("soaking for {time:?}; the decisions again: HOOKGATE_SOAK_SEED={seed}");
     let hooks = || Hook::ALL.iter().copied().filter(|hook| hook.kind() != Kind::Access);
+    let topic = |hook: Hook| hook.name().replace('.', "_"); // the embedded Kafka keeps 5 MB of each
     let route = |hook: Hook| {
         let payload = if hook.name().starts_with("message.") { "payload = \"plain\"\n" } else { "" };
-        format!("[[route]]\nhook = \"{hook}\"\ntopic = \"life\"\n{payload}")
+        format!("[[route]]\nhook = \"{hook}\"\ntopic = \"{}\"\n{payload}", topic(hook))
     };
     let tables: String = hooks().map(route).collect();
     let gate = Gate::start(&format!("[mqtt]\nmax_inflight = 16\nmax_queued_messages = 150\n{tables}"), &[]).await;
@@ -358,8 +362,10 @@ async fn soak(seed: u64, time: Duration) {
     for task in tasks {
         clients.push(task.await.unwrap());
     }
+    let topics: Vec<String> = hooks().map(topic).collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     let total: u64 = hooks().map(count).sum();
-    let events: Vec<Value> = records(&gate.kafka(), &["life"], usize::try_from(total).unwrap()).await.iter().map(json).collect();
+    let events: Vec<Value> = records(&gate.kafka(), &topics, usize::try_from(total).unwrap()).await.iter().map(json).collect();
     for hook in hooks() {
         let found = events.iter().filter(|event| event["hook"] == hook.name()).count();
         assert_eq!(found as u64, count(hook), "records of {hook}, and its count");
@@ -483,12 +489,12 @@ fn sights(client: &Client, resent: &BTreeSet<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn books_balance_whatever_clients_do() {
-    const ROUND: Duration = Duration::from_secs(4);
+    const ROUND: Duration = Duration::from_secs(4); // longer, and the embedded Kafka forgets the first records
     let seed = std::env::var("HOOKGATE_SOAK_SEED").ok().map(|seed| seed.parse().expect("HOOKGATE_SOAK_SEED is a number"));
     let Ok(long) = std::env::var("HOOKGATE_SOAK") else { return soak(seed.unwrap_or(1), ROUND).await };
     let minutes: u64 = long.strip_suffix('m').and_then(|minutes| minutes.parse().ok()).expect("HOOKGATE_SOAK is like 10m");
     let end = Instant::now() + Duration::from_secs(60 * minutes);
     while Instant::now() < end {
-        soak(seed.unwrap_or_else(|| fastrand::u64(..)), 3 * ROUND).await;
+        soak(seed.unwrap_or_else(|| fastrand::u64(..)), ROUND).await;
     }
 }
