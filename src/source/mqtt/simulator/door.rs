@@ -134,6 +134,7 @@ impl Broker {
     }
 
     fn evicted(&mut self, mut conn: Conn, eviction: Eviction, stage: &mut Stage, ledger: &mut Ledger) {
+        ledger.count("evicted");
         let end = fail(&mut conn, &Fault::new(reason::SESSION_TAKEN_OVER, "taken-over", ""));
         flush(&mut conn, stage);
         let guest = conn.guest.as_mut().expect("it is open");
@@ -186,6 +187,7 @@ impl Broker {
     pub(super) fn finish(&mut self, mut conn: Conn, stage: &mut Stage, ledger: &mut Ledger) {
         let guest = conn.guest.as_mut().expect("it was open");
         if let Ok(eviction) = guest.tenancy.eviction.try_recv() {
+            ledger.count("evicted late");
             let mut session = guest.session.take();
             if eviction.demand == Demand::CleanStart
                 && let Some(session) = session.take()
