@@ -83,12 +83,6 @@ impl Session {
         (publish.payload.len() > limit).then(too_large)
     }
 
-    /// The connection ends instead: the client sends the publish again, as a new one.
-    fn unanswered(&mut self, complete: &Complete, fault: Fault) -> Fault {
-        self.inbound.answered(complete, false);
-        fault
-    }
-
     /// Answers a publish whose turn it is.
     pub(super) fn answer(&mut self, complete: &Complete, out: &mut Vec<Output>) -> Result<(), Fault> {
         let five = self.link.protocol.is_5();
@@ -99,7 +93,8 @@ impl Session {
             Finished::Settled(Verdict::Denied(denial)) => match self.limits.denied_publish {
                 DeniedPublish::Acknowledge => (reason::SUCCESS, None),
                 DeniedPublish::Disconnect => {
-                    return Err(self.unanswered(complete, Fault::new(denial.reason_code, "publish-denied", denial.reason.clone())));
+                    let fault = Fault::new(denial.reason_code, "publish-denied", denial.reason.clone());
+                    return Err(self.unanswered(complete, fault));
                 }
             },
             Finished::Failed(Outcome::Refused(refusal)) => {
@@ -121,6 +116,12 @@ impl Session {
         let ack = Ack { id: complete.id, code, text };
         out.push(Output::Send(if complete.qos == QoS::AtLeastOnce { Outgoing::PubAck(ack) } else { Outgoing::PubRec(ack) }));
         Ok(())
+    }
+
+    /// The connection ends in the place of an answer. The client may send the publish again: its identifier is free for that.
+    fn unanswered(&mut self, complete: &Complete, fault: Fault) -> Fault {
+        self.inbound.answered(complete, false);
+        fault
     }
 }
 
