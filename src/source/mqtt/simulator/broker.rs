@@ -170,12 +170,19 @@ impl Broker {
 
     /// Takes in what is there, writes what there is to write, and closes if it must.
     pub(super) fn pump(&mut self, mut conn: Conn, stage: &mut Stage, ledger: &mut Ledger) {
-        let end = match self.step(&mut conn, stage, ledger) {
-            Ok(None) if conn.ended && !is_behind(&conn) => Some(End { with_will: true }),
-            Ok(end) => end,
-            Err(fault) => Some(fail(&mut conn, &fault)),
+        let end = loop {
+            let end = match self.step(&mut conn, stage, ledger) {
+                Ok(end) => end,
+                Err(fault) => Some(fail(&mut conn, &fault)),
+            };
+            let wrote = !conn.output.is_empty();
+            flush(&mut conn, stage);
+            // What was written wakes the connection once more: it may have stopped taking packets, and may go on now.
+            if end.is_some() || !wrote {
+                break end;
+            }
         };
-        flush(&mut conn, stage);
+        let end = end.or_else(|| (conn.ended && !is_behind(&conn)).then_some(End { with_will: true }));
         match end {
             Some(end) => self.close(conn, &end, stage, ledger),
             None => {

@@ -382,9 +382,11 @@ impl Device {
         }
     }
 
-    /// What its session still waits for.
-    pub(super) fn unfinished(&self) -> usize {
-        self.flights.len() + self.received.len() + self.unfinished.len()
+    /// What its session still waits for, in words.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let flights = self.flights.iter().map(|flight| format!("publish {:?}, received: {}", flight.publish, flight.received));
+        let received = self.received.iter().map(|id| format!("delivery {id}, PUBREL is missing"));
+        flights.chain(received).chain(self.unfinished.iter().map(|id| format!("delivery {id}"))).collect()
     }
 }
 
