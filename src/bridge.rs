@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use tokio::sync::Mutex;
 
 use crate::{
+    access::Access,
     admin::Admin,
     config::{Config, Listener, Problem},
     event::Text,
@@ -41,6 +42,7 @@ pub struct Bridge {
 struct Service {
     config: Config,
     guests: Guests,
+    access: Arc<Access>,
 }
 
 /// Why a Hookgate did not start.
@@ -72,7 +74,8 @@ impl Bridge {
         let metrics = Metrics::new();
         let registry = Registry::new(&metrics).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
-        let plan = plan(&config, &guests)?;
+        let access = read_access(&config).await.map_err(StartError::Problems)?;
+        let plan = plan(&config, &access, &guests)?;
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
@@ -89,7 +92,7 @@ impl Bridge {
             }
             None => None,
         };
-        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests }) })
+        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests, access }) })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -125,15 +128,16 @@ impl Bridge {
             return Err(problems);
         }
         let guests = self.registry.load(&config, &service.guests).await?;
+        let access = read_access(&config).await?;
         let swapped = changed(&service.guests, &guests);
-        let plan = plan(&config, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
+        let plan = plan(&config, &access, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
         let (producer, topics) = (self.producer.clone(), topics(&config));
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.broker.reconfigure(&config)?;
         self.pipeline.install(plan);
         self.metrics.config_reloads.inc();
-        *service = Service { config, guests };
+        *service = Service { config, guests, access };
         Ok(Reloaded { swapped, problems: Vec::new() })
     }
 
@@ -144,7 +148,7 @@ impl Bridge {
         let (guests, problems) = self.registry.refresh(&service.config, &service.guests).await;
         let swapped = changed(&service.guests, &guests);
         if !swapped.is_empty() {
-            match plan(&service.config, &guests) {
+            match plan(&service.config, &service.access, &guests) {
                 Ok(plan) => {
                     self.pipeline.install(plan);
                     service.guests = guests;
@@ -153,6 +157,28 @@ impl Bridge {
             }
         }
         Reloaded { swapped, problems }
+    }
+
+    /// Reads the password file again; one that is wrong is refused, and the users that are known go on.
+    pub async fn refresh_passwords(&self) {
+        let mut service = self.service.lock().await;
+        let refreshed = read_access(&service.config).await.and_then(|access| match plan(&service.config, &access, &service.guests) {
+            Ok(plan) => Ok((access, plan)),
+            Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
+        });
+        match refreshed {
+            Ok((access, plan)) => {
+                self.pipeline.install(plan);
+                service.access = access;
+                tracing::info!("password file read again");
+            }
+            Err(problems) => {
+                self.metrics.config_reloads_refused.inc();
+                for problem in problems {
+                    tracing::error!(%problem, "password file refused; the users that are known go on");
+                }
+            }
+        }
     }
 
     /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why.
@@ -184,7 +210,7 @@ impl Bridge {
         }
     }
 
-    /// Follows changes of the configuration file, of the guests' files and of certificates, for ever.
+    /// Follows changes of the configuration file, of the guests' files, of certificates and of the password file, for ever.
     pub async fn follow(&self, file: &Path) {
         let mut watch = Watch::new(self.watched(file).await);
         loop {
@@ -193,6 +219,9 @@ impl Bridge {
                 self.reload_file(file).await;
                 watch.set_paths(self.watched(file).await);
             } else {
+                if self.is_password_file(&changed).await {
+                    self.refresh_passwords().await;
+                }
                 self.refresh_certificates(&changed);
                 let reloaded = self.refresh_guests().await;
                 if !reloaded.swapped.is_empty() {
@@ -210,7 +239,13 @@ impl Bridge {
         let guests = service.config.guests.iter().map(|guest| guest.path.value.clone());
         let certificates = service.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.flat_map(|tls| tls.files().map(Path::to_owned));
-        std::iter::once(file.to_owned()).chain(guests).chain(certificates).collect()
+        let passwords = service.config.access.password_file.iter().map(|file| file.value.clone());
+        std::iter::once(file.to_owned()).chain(guests).chain(certificates).chain(passwords).collect()
+    }
+
+    async fn is_password_file(&self, paths: &[PathBuf]) -> bool {
+        let service = self.service.lock().await;
+        service.config.access.password_file.as_ref().is_some_and(|file| paths.contains(&file.value))
     }
 
     /// Stops accepting, settles what is in flight, and ends: the doors first, Kafka last.
@@ -237,8 +272,15 @@ async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, St
     })
 }
 
-fn plan(config: &Config, guests: &Guests) -> anyhow::Result<Plan> {
-    Plan::new(config, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+fn plan(config: &Config, access: &Arc<Access>, guests: &Guests) -> anyhow::Result<Plan> {
+    Plan::new(config, access, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+}
+
+/// Reads the password file, off the runtime's threads.
+async fn read_access(config: &Config) -> Result<Arc<Access>, Vec<Problem>> {
+    let (settings, place) = (config.access.clone(), config.kafka.place.place.clone());
+    let read = tokio::task::spawn_blocking(move || Access::load(&settings)).await;
+    read.unwrap_or_else(|error| Err(vec![Problem::new(&place, format!("the password file was not read: {error}"))]))
 }
 
 /// The Kafka topics that a configuration can write to.
@@ -300,6 +342,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }
+    problems.extend(read_access(&config).await.err().unwrap_or_default());
     problems.extend(Broker::check(&config));
     problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
     problems.sort();

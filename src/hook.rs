@@ -28,9 +28,9 @@ impl Kind {
 }
 
 /// The table: variant, name, kind, the WIT case or function that carries it, what its events are matched by (`topic` when they
-/// carry an MQTT topic or filter that a route can select on), and whether this version raises it.
+/// carry an MQTT topic or filter that a route can select on).
 macro_rules! hooks {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $kind:ident, $wit:literal, topic: $topic:literal, raised: $raised:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $kind:ident, $wit:literal, topic: $topic:literal;)*) => {
         /// One of the nineteen moments at which guests are asked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Hook { $($(#[$doc])* $variant,)* }
@@ -50,52 +50,49 @@ macro_rules! hooks {
 
             /// Whether its events carry an MQTT topic or filter, so that a route's `filter` can select on it.
             pub const fn has_topic(self) -> bool { match self { $(Hook::$variant => $topic,)* } }
-
-            /// Whether this version raises it; a route on any other hook is refused.
-            pub const fn is_raised(self) -> bool { match self { $(Hook::$variant => $raised,)* } }
         }
     };
 }
 
 hooks! {
     /// CONNECT was read; nothing is decided yet.
-    ClientConnect = "client.connect", Observe, "client-connect", topic: false, raised: true;
+    ClientConnect = "client.connect", Observe, "client-connect", topic: false;
     /// CONNECT was answered, positively or not.
-    ClientConnack = "client.connack", Observe, "client-connack", topic: false, raised: true;
+    ClientConnack = "client.connack", Observe, "client-connack", topic: false;
     /// The client is in.
-    ClientConnected = "client.connected", Observe, "client-connected", topic: false, raised: true;
+    ClientConnected = "client.connected", Observe, "client-connected", topic: false;
     /// The connection of a client that was in has ended.
-    ClientDisconnected = "client.disconnected", Observe, "client-disconnected", topic: false, raised: true;
+    ClientDisconnected = "client.disconnected", Observe, "client-disconnected", topic: false;
     /// May this client come in?
-    ClientAuthenticate = "client.authenticate", Access, "authenticate", topic: false, raised: false;
+    ClientAuthenticate = "client.authenticate", Access, "authenticate", topic: false;
     /// May it publish or subscribe here?
-    ClientAuthorize = "client.authorize", Access, "authorize", topic: true, raised: false;
+    ClientAuthorize = "client.authorize", Access, "authorize", topic: true;
     /// SUBSCRIBE was read.
-    ClientSubscribe = "client.subscribe", Observe, "client-subscribe", topic: true, raised: true;
+    ClientSubscribe = "client.subscribe", Observe, "client-subscribe", topic: true;
     /// UNSUBSCRIBE was read.
-    ClientUnsubscribe = "client.unsubscribe", Observe, "client-unsubscribe", topic: true, raised: true;
+    ClientUnsubscribe = "client.unsubscribe", Observe, "client-unsubscribe", topic: true;
     /// A session began.
-    SessionCreated = "session.created", Observe, "session-created", topic: false, raised: true;
+    SessionCreated = "session.created", Observe, "session-created", topic: false;
     /// A subscription took effect; once per filter.
-    SessionSubscribed = "session.subscribed", Observe, "session-subscribed", topic: true, raised: true;
+    SessionSubscribed = "session.subscribed", Observe, "session-subscribed", topic: true;
     /// A subscription ended; once per filter.
-    SessionUnsubscribed = "session.unsubscribed", Observe, "session-unsubscribed", topic: true, raised: true;
+    SessionUnsubscribed = "session.unsubscribed", Observe, "session-unsubscribed", topic: true;
     /// A client came back to its session.
-    SessionResumed = "session.resumed", Observe, "session-resumed", topic: false, raised: true;
+    SessionResumed = "session.resumed", Observe, "session-resumed", topic: false;
     /// A clean start threw an older session away.
-    SessionDiscarded = "session.discarded", Observe, "session-discarded", topic: false, raised: true;
+    SessionDiscarded = "session.discarded", Observe, "session-discarded", topic: false;
     /// Another connection of the same client id took the session.
-    SessionTakenOver = "session.takenover", Observe, "session-taken-over", topic: false, raised: true;
+    SessionTakenOver = "session.takenover", Observe, "session-taken-over", topic: false;
     /// A session ended, but by a clean start.
-    SessionTerminated = "session.terminated", Observe, "session-terminated", topic: false, raised: true;
+    SessionTerminated = "session.terminated", Observe, "session-terminated", topic: false;
     /// A message arrived: decided before retain, routing, Kafka and the acknowledgement.
-    MessagePublish = "message.publish", Publish, "handle", topic: true, raised: true;
+    MessagePublish = "message.publish", Publish, "handle", topic: true;
     /// A message was written to a subscriber.
-    MessageDelivered = "message.delivered", Observe, "message-delivered", topic: true, raised: true;
+    MessageDelivered = "message.delivered", Observe, "message-delivered", topic: true;
     /// A subscriber acknowledged a message; once per receiver.
-    MessageAcked = "message.acked", Observe, "message-acked", topic: true, raised: true;
+    MessageAcked = "message.acked", Observe, "message-acked", topic: true;
     /// A message ended otherwise: refused, expired, nobody wanted it, no room.
-    MessageDropped = "message.dropped", Observe, "message-dropped", topic: true, raised: true;
+    MessageDropped = "message.dropped", Observe, "message-dropped", topic: true;
 }
 
 /// The kinds of end, as routes name them in `reasons = [...]`.

@@ -24,6 +24,7 @@
 //!  3  registry       who runs what: loading and vetting guests, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
+//!     access         password file and rules, for those without a guest
 //!  1  event          plain data, no I/O: events, verdicts, receipts
 //!     config         one file per TOML table: read once into checked types
 //!     metrics        every metric family on one screen
@@ -57,6 +58,7 @@
 //! # }
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod bridge;
 pub mod cli;

@@ -18,7 +18,7 @@ pub struct Label {
 /// The labels of families that are counted per something named and a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
-    /// A guest or a Kafka topic, as the family's help says.
+    /// A guest, a hook or a Kafka topic, as the family's help says.
     pub name: String,
     /// Why.
     pub reason: String,
@@ -102,6 +102,7 @@ metrics! {
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
+    access_refusals: PerReason = "access_refusals", "Clients, publishes and subscriptions refused, per hook and who refused";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
     guest_counts: PerGuest = "guest_counts", "What guests count through `metrics`, per guest and name";
     guest_observations: PerGuest = "guest_observations", "Values that guests observed through `metrics`, per guest and name";

@@ -117,6 +117,49 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether every topic that matches `filter` also matches `wide`; both must be valid filters.
+pub fn covers(wide: &str, filter: &str) -> bool {
+    if filter.starts_with('$') && wide.starts_with(['+', '#']) {
+        return false; // [MQTT-4.7.2-1]
+    }
+    if filter == "#" {
+        return wide == "#" || wide == "+/#"; // every topic has a first level
+    }
+    let mut levels = filter.split('/');
+    for want in wide.split('/') {
+        if want == "#" {
+            return true;
+        }
+        match levels.next() {
+            None | Some("#") => return false,
+            Some(level) if want != "+" && want != level => return false,
+            Some(_) => {}
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Whether some topic matches both of two valid filters.
+pub fn overlaps(one: &str, other: &str) -> bool {
+    let (wild, reserved) = (|filter: &str| filter.starts_with(['+', '#']), |filter: &str| filter.starts_with('$'));
+    if (wild(one) && reserved(other)) || (reserved(one) && wild(other)) {
+        return false; // [MQTT-4.7.2-1]
+    }
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    loop {
+        match (ones.next(), others.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(level), Some(other)) if level == "+" || other == "+" || level == other => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A filter without the `$share/name/` of a shared subscription.
+pub fn unshared(filter: &str) -> &str {
+    split_share(filter).ok().flatten().map_or(filter, |share| share.filter)
+}
+
 /// A valid topic filter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopicFilter(Box<str>);
@@ -241,6 +284,36 @@ mod tests {
         }
     }
 
+    /// All topics of up to five levels that are `a`, `b`, `c` or nothing.
+    fn topics() -> Vec<String> {
+        let levels = ["a", "b", "c", ""];
+        let (mut all, mut last): (Vec<String>, Vec<String>) = (Vec::new(), levels.map(str::to_owned).to_vec());
+        for _ in 0..5 {
+            let longer = last.iter().flat_map(|topic| levels.map(|level| format!("{topic}/{level}"))).collect();
+            all.append(&mut std::mem::replace(&mut last, longer));
+        }
+        all.retain(|topic| !topic.is_empty());
+        all
+    }
+
+    #[test]
+    fn filters_of_the_server_and_shared_ones() {
+        for (one, other, covered, overlapping) in [
+            ("#", "$SYS/#", false, false),
+            ("+/x", "$SYS/x", false, false),
+            ("$SYS/#", "$SYS/a/+", true, true),
+            ("$SYS/a", "$SYS/#", false, true),
+            ("a/#", "a", true, true),
+            ("#", "#", true, true),
+            ("+", "#", false, true),
+        ] {
+            assert_eq!((covers(one, other), overlaps(one, other)), (covered, overlapping), "{one} {other}");
+        }
+        for (filter, expected) in [("$share/g/a/#", "a/#"), ("$share/g//a", "/a"), ("$shared/a", "$shared/a"), ("a", "a")] {
+            assert_eq!(unshared(filter), expected);
+        }
+    }
+
     proptest! {
         /// Whatever is taken apart was put together so, and nothing else is taken apart.
         #[test]
@@ -263,6 +336,18 @@ mod tests {
             prop_assume!(!filter.is_empty() && !topic.is_empty());
             let (levels, parts): (Vec<_>, Vec<_>) = (filter.split('/').collect(), topic.split('/').collect());
             prop_assert_eq!(matches(&filter, &topic), naive(&levels, &parts));
+        }
+
+        /// Against all topics of up to five levels of `a`, `b` and nothing.
+        #[test]
+        fn covering_and_overlapping_are_about_topics(
+            one in "(\\+|a|b)(/(\\+|a|b|)){0,3}(/#)?|#",
+            other in "(\\+|a|b)(/(\\+|a|b|)){0,3}(/#)?|#",
+        ) {
+            let topics = topics();
+            let both = |topic: &&String| matches(&one, topic) && matches(&other, topic);
+            prop_assert_eq!(overlaps(&one, &other), topics.iter().any(|topic| both(&topic)));
+            prop_assert_eq!(covers(&one, &other), topics.iter().all(|topic| !matches(&other, topic) || matches(&one, topic)));
         }
     }
 }

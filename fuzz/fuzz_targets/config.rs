@@ -1,19 +1,3 @@
-//! `hookgate.toml`: whatever the text, parsing ends with a configuration and problems that can be shown, never with a panic.
 #![no_main]
 
-use std::path::Path;
-
-use hookgate::config::Config;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    let (config, problems) = Config::parse(Path::new("hookgate.toml"), text);
-    for problem in &problems {
-        assert!(!problem.to_string().is_empty());
-    }
-    if problems.is_empty() {
-        assert!(!config.listeners.is_empty(), "a configuration without listeners was accepted");
-    }
-    let (again, _) = Config::parse(Path::new("hookgate.toml"), text);
-    assert_eq!(config, again, "parsing depends on more than the text");
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hookgate_fuzz::targets::config::run(input));

@@ -8,6 +8,7 @@ mod clients;
 mod demo;
 mod kick;
 mod operators;
+mod password;
 mod retained;
 mod run;
 mod sessions;
@@ -67,6 +68,8 @@ enum Verb {
     Retained(retained::Args),
     /// Show the main job with simulated locks, everything embedded.
     Demo(demo::Args),
+    /// Add, remove or check users of a password file.
+    Password(password::Args),
     /// Measure: publishers over real sockets, a guest, Kafka, and a reader that verifies every record.
     Bench(bench::Args),
 }
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
             Verb::Sessions(args) => sessions::run(&args),
             Verb::Retained(args) => retained::run(&args),
             Verb::Demo(args) => demo::run(args).await,
+            Verb::Password(args) => password::run(&args),
             Verb::Bench(args) => bench::run(args).await,
         }
     });

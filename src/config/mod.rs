@@ -4,6 +4,8 @@
 //! setting that would do nothing. Checks that need more than the file (does the guest export what its route needs?) belong to the
 //! floors above and use the same [`Problem`].
 
+mod access;
+mod acl;
 mod admin;
 mod guest;
 mod kafka;
@@ -19,8 +21,13 @@ mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
-use self::reader::{Reader, Table};
+use self::{
+    access::Around,
+    reader::{Reader, Table},
+};
 pub use self::{
+    access::{Access, Authenticator, Authorizer},
+    acl::{Pattern, PatternError, Permission, Rule, RuleAction},
     admin::Admin,
     guest::{Grant, Guest, Limits},
     kafka::{Bootstrap, Kafka},
@@ -33,6 +40,7 @@ pub use self::{
     template::{Field, Part, Template, TemplateError},
     tls::{ClientCertificates, Tls, TlsVersion},
 };
+use crate::hook::Hook;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +55,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[access]` and `[[acl]]`
+    pub access: Access,
     /// `[[key]]`
     pub keys: Vec<Key>,
     /// `[[guest]]`
@@ -94,6 +104,7 @@ impl Config {
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
         let routes = table.tables("route", Route::read);
+        let access = Self::read_access(table, &routes, folder);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
         table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
         if let Some(place) = table.empty_list("listener") {
@@ -111,7 +122,19 @@ impl Config {
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, keys, guests, routes }
+        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, access, keys, guests, routes }
+    }
+
+    fn read_access(table: &Table<'_>, routes: &[Route], folder: &Path) -> Access {
+        let rules = table.tables("acl", Rule::read);
+        let asks = |hook| routes.iter().any(|route| route.hook == hook && !route.guests.is_empty());
+        let around = Around {
+            authenticating_guests: asks(Hook::ClientAuthenticate),
+            authorizing_guests: asks(Hook::ClientAuthorize),
+            rules: table.place_of("acl").is_some() && table.empty_list("acl").is_none(),
+        };
+        let access = table.table("access", |access| Access::read(access, around, folder));
+        Access { rules, ..access.unwrap_or_else(|| Access::without_table(around)) }
     }
 }
 

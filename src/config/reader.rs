@@ -156,6 +156,21 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// `true` or `false`, if it is there.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
+        let (value, place) = self.value(key)?;
+        let known = value.as_bool();
+        if known.is_none() {
+            self.refuse_at(&place, key, format_args!(": {} does not fit", describe(value)), "true or false, without quotes");
+        }
+        known
+    }
+
+    /// Where a key's value is written.
+    pub(super) fn place_of(&self, key: &'static str) -> Option<Place> {
+        self.value(key).map(|(_, place)| place)
+    }
+
     /// A list of texts; a single text counts as a list of one.
     pub(super) fn texts(&self, key: &'static str) -> Vec<Placed<String>> {
         let Some((value, place)) = self.value(key) else { return Vec::new() };

@@ -78,9 +78,9 @@ pub enum Ack {
 /// What happens to an event on which a guest trapped, overran, faulted or had no free instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Refuse the publish (0x83, implementation specific error).
+    /// Refuse the publish, or the client (0x83, implementation specific error).
     Deny,
-    /// Go on as if the guest had passed it.
+    /// Go on as if the guest had passed it, or had nothing to say about the client.
     Pass,
     /// Swallow it.
     Drop,
@@ -110,6 +110,9 @@ impl Route {
         if let Some(policy) = &on_failure {
             if guests.is_empty() {
                 table.refuse_at(&policy.place, "on_failure", " does nothing without guests", "remove it, or name guests");
+            } else if hook.kind() == Kind::Access && !matches!(policy.value, OnFailure::Deny | OnFailure::Pass) {
+                let message = format_args!(": on {hook} somebody waits for yes or no");
+                table.refuse_at(&policy.place, "on_failure", message, "deny, or pass to ask the next");
             } else if policy.value == OnFailure::Deny && hook.kind() == Kind::Observe {
                 table.refuse_at(
                     &policy.place,
@@ -137,17 +140,7 @@ impl Route {
     fn read_hook(table: &mut Table<'_>) -> Option<Hook> {
         let known: Vec<(&str, Hook)> = Hook::ALL.iter().map(|hook| (hook.name(), *hook)).collect();
         table.require("hook", "\"message.publish\"");
-        let hook = table.choice("hook", &known)?;
-        if !hook.value.is_raised() {
-            let raised: Vec<&str> = Hook::ALL.iter().filter(|hook| hook.is_raised()).map(|hook| hook.name()).collect();
-            table.refuse_at(
-                &hook.place,
-                "hook",
-                format_args!(": this version does not raise {}", hook.value),
-                format!("raised: {}", raised.join(", ")),
-            );
-        }
-        Some(hook.value)
+        table.choice("hook", &known).map(|hook| hook.value)
     }
 }
 

@@ -100,7 +100,6 @@ filter = "a"
             "h.toml:23:11: there is no guest \"h\"",
             "h.toml:24:9: route[0].topic = \"bad topic\" is no Kafka topic name",
             "h.toml:25:7: route[0].key = \"${clientid}\": there is no field `clientid`",
-            "h.toml:27:8: route[1].hook: this version does not raise client.authenticate",
             "h.toml:29:7: route[1].ack does nothing here",
             "h.toml:30:1: route[2]: neither `guests` nor `topic`",
             "h.toml:32:10: route[2].filter does nothing: client.connected has no topic",
@@ -116,6 +115,108 @@ fn a_file_that_is_no_toml_says_only_that() {
 #[test]
 fn a_gate_needs_a_door() {
     check("listener = []\n[kafka]\nbootstrap_servers = \"embedded\"", &["h.toml:1:12: listener is empty"]);
+}
+
+/// What `[access]` and its surroundings come to.
+fn access(tables: &str) -> Access {
+    let text = format!("listener = [{{ bind = \"127.0.0.1:0\" }}]\nkafka = {{ bootstrap_servers = \"embedded\" }}\n{tables}");
+    let (config, problems) = Config::parse(Path::new("/etc/h.toml"), &text);
+    assert_eq!(problems, [], "{tables}");
+    config.access
+}
+
+const GUEST: &str = "[[guest]]\nname = \"g\"\npath = \"g.wasm\"\n[[route]]\nguests = [\"g\"]\nhook = ";
+const RULE: &str = "[[acl]]\npermission = \"allow\"\ntopics = \"a/%c/#\"\n";
+
+#[test]
+fn who_is_asked_follows_from_what_is_there() {
+    let (open, closed) = (Permission::Allow, Permission::Deny);
+    let guests = |hook: &str| format!("{GUEST}\"{hook}\"\n");
+    let file = "[access]\npassword_file = \"p\"\n";
+    let both = guests("client.authenticate") + file;
+    for (tables, authenticate, authorize, anonymous, default) in [
+        (String::new(), vec![], vec![], true, open),
+        (file.into(), vec![Authenticator::PasswordFile], vec![], false, open),
+        (guests("client.authenticate"), vec![Authenticator::Guests], vec![], false, open),
+        (guests("client.authorize"), vec![], vec![Authorizer::Guests], true, closed),
+        (RULE.into(), vec![], vec![Authorizer::Acl], true, closed),
+        (format!("{RULE}[access]\ndefault = \"allow\"\nanonymous = false"), vec![], vec![Authorizer::Acl], false, open),
+        (both.clone(), vec![Authenticator::Guests, Authenticator::PasswordFile], vec![], false, open),
+        (
+            both + "authenticate = [\"password-file\", \"guests\"]",
+            vec![Authenticator::PasswordFile, Authenticator::Guests],
+            vec![],
+            false,
+            open,
+        ),
+    ] {
+        let access = access(&tables);
+        assert_eq!((access.authenticate, access.authorize), (authenticate, authorize), "{tables}");
+        assert_eq!((access.anonymous, access.default), (anonymous, default), "{tables}");
+    }
+    assert_eq!(access(file).password_file.map(|file| file.value), Some("/etc/p".into()));
+    assert_eq!(access(&format!("{RULE}[access]\ncache_ms = 0")).cache_ms, 0);
+}
+
+#[test]
+fn access_that_would_do_nothing_or_harm_is_refused() {
+    check(
+        r##"listener = [{ bind = "127.0.0.1:0" }]
+kafka = { bootstrap_servers = "embedded" }
+[access]
+password_file = "p"
+authenticate = ["guests", "guest"]
+authorize = ["acl", "acl"]
+anonymous = "no"
+default = "ask"
+cache_ms = 86400001
+colour = "red"
+[[acl]]
+permission = "perhaps"
+peer = "10.0.0.1/8"
+action = "connect"
+topics = ["a/#/b", "$share/g/a", "%c/%u/#", "eq #"]
+[[acl]]
+username = []
+[[route]]
+hook = "client.authorize"
+filter = "a/#"
+topic = "audit"
+on_failure = "pass"
+[[guest]]
+name = "g"
+path = "g.wasm"
+[[route]]
+hook = "client.authenticate"
+filter = "a"
+guests = ["g"]
+on_failure = "drop"
+"##,
+        &[
+            "h.toml:5:16: access.authenticate: \"password-file\" is left out",
+            "h.toml:5:27: access.authenticate: \"guest\" is not known\n    help: did you mean `guests`?",
+            "h.toml:6:21: access.authorize: \"acl\" stands here twice",
+            "h.toml:7:13: access.anonymous: \"no\" does not fit",
+            "h.toml:8:11: access.default = \"ask\" is not known",
+            "h.toml:9:12: access.cache_ms: 86400001 does not fit",
+            "h.toml:10:1: unknown key `access.colour`",
+            "h.toml:12:14: acl[0].permission = \"perhaps\" is not known",
+            "h.toml:13:8: acl[0].peer = \"10.0.0.1/8\": the address has bits",
+            "h.toml:14:10: acl[0].action = \"connect\" is not known",
+            "h.toml:15:11: acl[0].topics = \"a/#/b\" is no topic filter",
+            "h.toml:15:20: acl[0].topics = \"$share/g/a\" is no topic filter",
+            "h.toml:16:1: acl[1]: `permission` is missing",
+            "h.toml:16:1: acl[1]: `topics` is missing",
+            "h.toml:17:12: acl[1].username is empty",
+            "h.toml:22:14: route[0].on_failure does nothing without guests",
+            "h.toml:28:10: route[1].filter does nothing: client.authenticate has no topic",
+            "h.toml:30:14: route[1].on_failure: on client.authenticate somebody waits",
+        ],
+    );
+    check(
+        "listener = [{ bind = \"127.0.0.1:0\" }]\nkafka = { bootstrap_servers = \"embedded\" }\n[access]\ncache_ms = 5",
+        &["h.toml:4:12: access.cache_ms does nothing: nobody is asked"],
+    );
 }
 
 #[test]

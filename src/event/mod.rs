@@ -2,6 +2,7 @@
 //!
 //! Text and payloads are slices of the buffer they were read into ([`Text`], [`Bytes`]): cloning one copies a pointer.
 
+mod access;
 mod message;
 mod receipt;
 mod verdict;
@@ -13,6 +14,7 @@ pub use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 
 pub use self::{
+    access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling},
     message::{Header, Message, Properties, QoS},
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},
@@ -68,6 +70,10 @@ pub enum Detail {
     ClientConnected(Connection),
     /// `client.disconnected`
     ClientDisconnected(Closing),
+    /// `client.authenticate`, decided.
+    ClientAuthenticate(Ruling),
+    /// `client.authorize`, decided.
+    ClientAuthorize(Ruling),
     /// `client.subscribe`: the valid filters of one SUBSCRIBE, with the QoS that the client asks for.
     ClientSubscribe(Vec<Subscription>),
     /// `client.unsubscribe`: the valid filters of one UNSUBSCRIBE.
@@ -104,6 +110,8 @@ impl Detail {
             Detail::ClientConnack(_) => Hook::ClientConnack,
             Detail::ClientConnected(_) => Hook::ClientConnected,
             Detail::ClientDisconnected(_) => Hook::ClientDisconnected,
+            Detail::ClientAuthenticate(_) => Hook::ClientAuthenticate,
+            Detail::ClientAuthorize(_) => Hook::ClientAuthorize,
             Detail::ClientSubscribe(_) => Hook::ClientSubscribe,
             Detail::ClientUnsubscribe(_) => Hook::ClientUnsubscribe,
             Detail::SessionCreated => Hook::SessionCreated,
@@ -123,6 +131,7 @@ impl Detail {
     /// The MQTT topic or filter; of a packet with many filters, the first.
     pub fn topic(&self) -> Option<&Text> {
         match self {
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => ruling.asked.as_ref().map(|(_, topic)| topic),
             Detail::ClientSubscribe(subscriptions) => subscriptions.first().map(|subscription| &subscription.filter),
             Detail::ClientUnsubscribe(filters) => filters.first(),
             Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => Some(&subscription.filter),

@@ -6,7 +6,7 @@
 
 wasmtime::component::bindgen!({
     path: "wit/guest.wit",
-    world: "full-guest",
+    world: "all-exports",
     ownership: Borrowing { duplicate_if_necessary: true },
     exports: { default: async },
 });

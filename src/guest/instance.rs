@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{error::Elapsed, timeout};
 use wasmtime::{
     Store, Trap, UpdateDeadline, WasmBacktrace,
-    component::{Component, InstancePre},
+    component::{Component, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc},
 };
 
 use super::{
     bindings::{
         exported::{
-            events,
+            access, enhanced_access, events,
             lifecycle::{self, Manifest},
             publish,
         },
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    event::{Client, Detail, Message},
+    event::{Action, Client, Credentials, Detail, Message, Round},
 };
 
 /// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
@@ -52,8 +52,9 @@ pub(super) struct Program {
 pub(super) struct Exports {
     pub(super) publish: Option<publish::GuestIndices>,
     pub(super) events: Option<events::GuestIndices>,
+    pub(super) access: Option<access::GuestIndices>,
+    pub(super) enhanced_access: Option<enhanced_access::GuestIndices>,
     pub(super) lifecycle: Option<lifecycle::GuestIndices>,
-    pub(super) access: bool,
 }
 
 impl Exports {
@@ -63,8 +64,9 @@ impl Exports {
         Ok(Exports {
             publish: exports("publish").then(|| publish::GuestIndices::new(pre)).transpose()?,
             events: exports("events").then(|| events::GuestIndices::new(pre)).transpose()?,
+            access: exports("access").then(|| access::GuestIndices::new(pre)).transpose()?,
+            enhanced_access: exports("enhanced-access").then(|| enhanced_access::GuestIndices::new(pre)).transpose()?,
             lifecycle: exports("lifecycle").then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
-            access: exports("access"),
         })
     }
 }
@@ -80,10 +82,11 @@ impl Program {
     /// Makes an instance and runs its `lifecycle.start`, both within the start deadline.
     pub(super) async fn instantiate(&self) -> Result<(Instance, Option<Manifest>), Failure> {
         let limit_ms = self.limits.start_deadline_ms;
-        let mut instance = Instance { store: self.store(), publish: None, events: None, limits: self.limits };
-        instance.arm(limit_ms);
+        let walls = Walls { store: self.store(), limits: self.limits };
+        let mut instance = Instance { walls, publish: None, events: None, access: None, enhanced_access: None };
+        instance.walls.arm(limit_ms);
         let started = timeout(allowance(limit_ms), self.start(&mut instance)).await;
-        match instance.ended(started, limit_ms)? {
+        match instance.walls.ended(started, limit_ms)? {
             None => Ok((instance, None)),
             Some(Ok(manifest)) => Ok((instance, Some(manifest))),
             Some(Err(text)) => Err(Failure::Fault { kind: super::FaultKind::Internal, text: text.into() }),
@@ -91,13 +94,16 @@ impl Program {
     }
 
     async fn start(&self, instance: &mut Instance) -> wasmtime::Result<Option<Result<Manifest, String>>> {
-        let made = self.pre.instantiate_async(&mut instance.store).await?;
-        let Exports { publish, events, lifecycle, .. } = &self.exports;
-        instance.publish = publish.as_ref().map(|indices| indices.load(&mut instance.store, &made)).transpose()?;
-        instance.events = events.as_ref().map(|indices| indices.load(&mut instance.store, &made)).transpose()?;
+        let store = &mut instance.walls.store;
+        let made = self.pre.instantiate_async(&mut *store).await?;
+        let Exports { publish, events, access, enhanced_access, lifecycle } = &self.exports;
+        instance.publish = publish.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
+        instance.events = events.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
+        instance.access = access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
+        instance.enhanced_access = enhanced_access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         match lifecycle {
             None => Ok(None),
-            Some(indices) => indices.load(&mut instance.store, &made)?.call_start(&mut instance.store).await.map(Some),
+            Some(indices) => indices.load(&mut *store, &made)?.call_start(&mut *store).await.map(Some),
         }
     }
 
@@ -120,11 +126,15 @@ impl Program {
 
 /// One instance. After any [`Failure`] it must be thrown away: its store is dead or in an unknown state.
 pub(super) struct Instance {
-    store: Store<Host>,
+    walls: Walls,
     publish: Option<publish::Guest>,
     events: Option<events::Guest>,
-    limits: Limits,
+    access: Option<access::Guest>,
+    enhanced_access: Option<enhanced_access::Guest>,
 }
+
+/// The guest's own words about a call that came to its end: its answer, or why it cannot judge.
+pub(super) type Said<T> = Result<T, Fault>;
 
 impl Instance {
     pub(super) async fn publish(
@@ -132,14 +142,11 @@ impl Instance {
         context: &Context<'_>,
         client: &Client,
         message: &Message,
-    ) -> Result<Result<publish::Verdict, Fault>, Failure> {
-        let limit_ms = self.limits.deadline_ms;
-        self.arm(limit_ms);
-        let call = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
+    ) -> Result<Said<publish::Verdict>, Failure> {
+        let function = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
         let (peer, properties) = (lower::peer(client), lower::user_properties(message));
         let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
-        let ended = timeout(allowance(limit_ms), call.call_async(&mut self.store, arguments)).await;
-        self.ended(ended, limit_ms).map(|(answer,)| answer)
+        self.walls.call(function, arguments).await
     }
 
     pub(super) async fn observe(
@@ -147,14 +154,65 @@ impl Instance {
         context: &Context<'_>,
         client: &Client,
         detail: &Detail,
-    ) -> Result<Result<events::Verdict, Fault>, Failure> {
-        let limit_ms = self.limits.deadline_ms;
-        self.arm(limit_ms);
-        let call = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
+    ) -> Result<Said<events::Verdict>, Failure> {
+        let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
         let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
         let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
-        let arguments = (context.clone(), lower::client(client, &peer), detail);
-        let ended = timeout(allowance(limit_ms), call.call_async(&mut self.store, arguments)).await;
+        self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
+    }
+
+    pub(super) async fn authenticate(
+        &mut self,
+        context: &Context<'_>,
+        client: &Client,
+        credentials: &Credentials,
+    ) -> Result<Said<access::Answer>, Failure> {
+        let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authenticate();
+        let peer = lower::peer(client);
+        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::credentials(credentials))).await
+    }
+
+    pub(super) async fn authorize(
+        &mut self,
+        context: &Context<'_>,
+        client: &Client,
+        action: Action,
+        topic: &str,
+    ) -> Result<Said<access::Answer>, Failure> {
+        let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
+        let peer = lower::peer(client);
+        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+    }
+
+    pub(super) async fn step(
+        &mut self,
+        context: &Context<'_>,
+        client: &Client,
+        round: Round<'_>,
+    ) -> Result<Said<enhanced_access::Verdict>, Failure> {
+        let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
+        let peer = lower::peer(client);
+        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
+    }
+}
+
+/// What every call runs within.
+struct Walls {
+    store: Store<Host>,
+    limits: Limits,
+}
+
+impl Walls {
+    /// Calls a function of the instance within its deadline.
+    async fn call<A, R>(&mut self, function: TypedFunc<A, (R,)>, arguments: A) -> Result<R, Failure>
+    where
+        A: ComponentNamedList + Lower + Send + Sync,
+        R: Send + Sync + 'static,
+        (R,): ComponentNamedList + Lift,
+    {
+        let limit_ms = self.limits.deadline_ms;
+        self.arm(limit_ms);
+        let ended = timeout(allowance(limit_ms), function.call_async(&mut self.store, arguments)).await;
         self.ended(ended, limit_ms).map(|(answer,)| answer)
     }
 

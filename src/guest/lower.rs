@@ -3,10 +3,14 @@
 use std::fmt::Write;
 
 use super::bindings::{
-    exported::events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
+    exported::{
+        access::{self, Credentials},
+        enhanced_access::Exchange,
+        events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
+    },
     imported::types::{Client, HeaderParam, MessageParam, Qos},
 };
-use crate::event::{self, Detail, Header, Message, QoS};
+use crate::event::{self, Action, Detail, Header, Message, QoS};
 
 pub(super) fn qos(qos: QoS) -> Qos {
     match qos {
@@ -32,6 +36,21 @@ pub(super) fn client<'a>(client: &'a event::Client, peer: &'a str) -> Client<'a>
         protocol_version: client.protocol_version,
         certificate_name: client.certificate_name.as_deref(),
         connected_at_ms: client.connected_at_ms,
+    }
+}
+
+pub(super) fn credentials(credentials: &event::Credentials) -> Credentials<'_> {
+    Credentials { method: credentials.method.as_deref(), password: credentials.password.as_deref() }
+}
+
+pub(super) fn round(round: event::Round<'_>) -> Exchange<'_> {
+    Exchange { method: round.method, data: round.data, round: round.number, memo: round.memo, again: round.again }
+}
+
+pub(super) fn action(action: Action) -> access::Action {
+    match action {
+        Action::Publish(as_qos) => access::Action::Publish(qos(as_qos)),
+        Action::Subscribe(as_qos) => access::Action::Subscribe(qos(as_qos)),
     }
 }
 
@@ -83,11 +102,12 @@ pub(super) fn message<'a>(message: &'a Message, as_qos: QoS, user_properties: &'
     }
 }
 
-/// The case of `events.detail`; `None` for `message.publish`, which is asked through an interface of its own.
+/// The case of `events.detail`; `None` for the hooks that decide.
 pub(super) fn detail<'a>(detail: &'a Detail, lists: &'a Lists<'a>) -> Option<wit::Detail<'a>> {
     let user_properties = lists.user_properties.as_slice();
     Some(match detail {
-        Detail::MessagePublish(_) => return None,
+        // Asked through interfaces of their own.
+        Detail::MessagePublish(_) | Detail::ClientAuthenticate(_) | Detail::ClientAuthorize(_) => return None,
         Detail::ClientConnect(of) => wit::Detail::ClientConnect(connection(of, user_properties)),
         Detail::ClientConnack(of) => wit::Detail::ClientConnack(closing(of)),
         Detail::ClientConnected(of) => wit::Detail::ClientConnected(connection(of, user_properties)),

@@ -10,7 +10,7 @@
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
 //! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, bounds on
-//! compiling, calls through `access`.
+//! compiling.
 
 mod bindings;
 mod engine;
@@ -35,5 +35,5 @@ pub use self::{
     failure::{Failure, FaultKind},
     load::LoadError,
     state::{State, StateError},
-    version::Guest,
+    version::{Asked, Guest},
 };

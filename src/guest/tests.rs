@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     config::{Config, Grant, Key},
     event::{
-        Changes, Client, Closing, Connection, Delivery, Denial, Detail, Dropping, Event, Header, KafkaRecord, Message, ObserveVerdict,
-        Properties, PublishVerdict, QoS, Subscription,
+        Action, Answer, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, Event, ExchangeVerdict,
+        Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round, Subscription,
     },
     hook::{DropReason, Hook, Kind},
     metrics::Metrics,
@@ -81,11 +81,22 @@ fn message() -> Message {
     }
 }
 
+const ASKED: Asked<'_> = Asked { id: 9, time_ms: 1_700_000_000_004, node: "node-1" };
+
 impl Loaded {
     async fn publish(&self) -> Result<PublishVerdict, Failure> {
         let (client, message) = (client(), message());
         let asking = self.guest.publish(7, 1_700_000_000_002, "node-1", &client, &message);
         tokio::time::timeout(PATIENCE, asking).await.expect("a call ends")
+    }
+
+    async fn authenticate(&self, password: &[u8]) -> Result<Answer, Failure> {
+        let credentials = Credentials { method: None, password: Some(password.to_vec().into()) };
+        tokio::time::timeout(PATIENCE, self.guest.authenticate(ASKED, &client(), &credentials)).await.expect("a call ends")
+    }
+
+    async fn authorize(&self, action: Action, topic: &str) -> Result<Answer, Failure> {
+        tokio::time::timeout(PATIENCE, self.guest.authorize(ASKED, &client(), action, topic)).await.expect("a call ends")
     }
 
     async fn observe(&self, detail: Detail) -> Result<ObserveVerdict, Failure> {
@@ -334,6 +345,52 @@ async fn what_is_no_guest_is_refused_with_every_reason() {
     assert_eq!(missing.len(), 3, "{missing:?}");
     // A component without anything inside: the header alone.
     assert_eq!(refused(b"\0asm\x0d\0\x01\0").await, [LoadError::NoHooks]);
+}
+
+/// The same walls as around every other call.
+#[tokio::test]
+async fn questions_about_clients_are_answered_or_fail() {
+    let engine = Engine::new().unwrap();
+    let denial = Answer::Deny(Denial { reason_code: 0x87, reason: "hostile: denied as told".into() });
+    for (mode, limits, expected) in [
+        ("pass", "", Ok(Answer::Allow)),
+        ("deny", "", Ok(denial)),
+        ("trap", "", Err("trap")),
+        ("loop", "deadline_ms = 10", Err("deadline")),
+        ("fault-retry", "", Err("fault-retry")),
+        ("invalid-reason-code", "", Err("invalid-verdict")),
+        ("return-64mib", "memory_bytes = 200000000, deadline_ms = 60000", Err("returned-too-much")),
+    ] {
+        let loaded = hostile(&engine, mode, limits).await.unwrap();
+        let word = |answer: Result<Answer, Failure>| answer.map_err(|failure| failure.reason());
+        assert_eq!(word(loaded.authenticate(b"x").await), expected, "{mode}");
+        assert_eq!(word(loaded.authorize(Action::Subscribe(QoS::AtMostOnce), "a/#").await), expected, "{mode}");
+    }
+    let identity = load(&engine, "identity", "").await.unwrap();
+    assert_eq!(identity.authenticate(b"x").await, Err(Failure::NotExported("access")));
+    assert!(!identity.guest.knows_methods());
+}
+
+#[tokio::test]
+async fn an_exchange_is_carried_by_its_memo() {
+    let engine = Engine::new().unwrap();
+    let (config, keys) = table(
+        "[[key]]\nname = \"devices\"\ntext = \"secret\"\n[[guest]]\nname = \"example\"\npath = \"x\"\ngrants = [\"crypto\"]\nkeys = [\"devices\"]",
+    );
+    let guest = Guest::load(&engine, &config, &keys, component("access_example"), State::new(), &Metrics::new()).await.unwrap();
+    assert!(guest.knows_methods() && guest.exports(Kind::Access) && !guest.exports(Kind::Publish));
+    let client = client();
+    let step = async |number, data: Option<&[u8]>, memo: &[u8]| {
+        let round = Round { method: "hmac-challenge", data, number, memo, again: false };
+        guest.step(ASKED, &client, round).await.unwrap()
+    };
+    let ExchangeVerdict::Proceed { data: Some(nonce), memo } = step(0, None, b"").await else { panic!("no challenge") };
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
+    let mac = ring::hmac::sign(&key, &[b"lock-1", &nonce[..]].concat());
+    assert_eq!(step(1, Some(mac.as_ref()), &memo).await, ExchangeVerdict::Allow(Some("welcome".into())));
+    assert!(matches!(step(1, Some(mac.as_ref()), b"another nonce").await, ExchangeVerdict::Deny(_)));
+    let unknown = Round { method: "SCRAM-SHA-1", data: None, number: 0, memo: b"", again: false };
+    assert_eq!(guest.step(ASKED, &client, unknown).await, Ok(ExchangeVerdict::Abstain));
 }
 
 /// The pipeline spawns what awaits guests.

@@ -2,13 +2,16 @@
 
 use super::{
     bindings::{
-        exported::{events, publish},
+        exported::{access, enhanced_access, events, publish},
         imported::types::{self, Fault, HeaderResult, MessageResult, Qos},
     },
     failure::{Failure, FaultKind},
 };
 use crate::{
-    event::{Bytes, Changes, Denial, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text},
+    event::{
+        Answer, Bytes, Changes, Denial, ExchangeVerdict, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS,
+        Text,
+    },
     topic,
 };
 
@@ -49,6 +52,34 @@ pub(super) fn observe(verdict: events::Verdict) -> Result<ObserveVerdict, Failur
         events::Verdict::Annotate(list) => ObserveVerdict::Annotate(headers(list)),
         events::Verdict::Emit(list) => ObserveVerdict::Emit(records(list)?),
         events::Verdict::Drop(reason) => ObserveVerdict::Drop(reason.into()),
+    })
+}
+
+/// The answer about a client.
+pub(super) fn access(answer: access::Answer) -> Result<Answer, Failure> {
+    Ok(match answer {
+        access::Answer::Allow => Answer::Allow,
+        access::Answer::Deny(denial) => Answer::Deny(denied(denial)?),
+        access::Answer::Abstain => Answer::Abstain,
+    })
+}
+
+/// The verdict on a round of enhanced authentication.
+pub(super) fn exchange(verdict: enhanced_access::Verdict) -> Result<ExchangeVerdict, Failure> {
+    let data = |data: Option<Vec<u8>>| match data {
+        Some(data) if data.len() > MAX_FIELD_BYTES => invalid("authentication data is longer than 65535 bytes"),
+        data => Ok(data.map(Bytes::from)),
+    };
+    Ok(match verdict {
+        enhanced_access::Verdict::Proceed(challenge) => {
+            if challenge.memo.len() > MAX_FIELD_BYTES {
+                return invalid("the memo of a challenge is longer than 65535 bytes");
+            }
+            ExchangeVerdict::Proceed { data: data(challenge.data)?, memo: challenge.memo.into() }
+        }
+        enhanced_access::Verdict::Allow(given) => ExchangeVerdict::Allow(data(given)?),
+        enhanced_access::Verdict::Deny(denial) => ExchangeVerdict::Deny(denied(denial)?),
+        enhanced_access::Verdict::Abstain => ExchangeVerdict::Abstain,
     })
 }
 

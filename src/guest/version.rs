@@ -9,15 +9,15 @@ use super::{
     engine::Engine,
     failure::Failure,
     host::Capabilities,
-    instance::Program,
+    instance::{Program, Said},
     load::{self, LoadError},
-    pool::Pool,
+    pool::{Lease, Pool},
     state::State,
     verdict,
 };
 use crate::{
     config,
-    event::{Client, Event, Message, ObserveVerdict, PublishVerdict},
+    event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
     hook::{Hook, Kind},
     metrics::{Metrics, ReasonLabel},
 };
@@ -67,7 +67,7 @@ impl Guest {
         let linked = Program::link(engine, &component, capabilities, config.limits);
         let program = linked.map_err(|error| one(LoadError::Mismatch(format!("{error:#}"))))?;
         let exports = &program.exports;
-        if exports.publish.is_none() && exports.events.is_none() && !exports.access {
+        if exports.publish.is_none() && exports.events.is_none() && exports.access.is_none() {
             return Err(one(LoadError::NoHooks));
         }
         let (first, manifest) = program.instantiate().await.map_err(|failure| one(LoadError::Trial(failure)))?;
@@ -103,7 +103,7 @@ impl Guest {
     pub fn exports(&self, kind: Kind) -> bool {
         match kind {
             Kind::Publish => self.program.exports.publish.is_some(),
-            Kind::Access => self.program.exports.access,
+            Kind::Access => self.program.exports.access.is_some(),
             Kind::Observe => self.program.exports.events.is_some(),
         }
     }
@@ -138,38 +138,72 @@ impl Guest {
         self.noted(verdict)
     }
 
+    /// Asks whether a client may come in.
+    ///
+    /// # Errors
+    /// It gave no answer.
+    pub async fn authenticate(&self, asked: Asked<'_>, client: &Client, credentials: &Credentials) -> Result<Answer, Failure> {
+        let answer = async {
+            let mut turn = self.turn(Kind::Access).await?;
+            let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
+            verdict::access(turn.end(answer)?)
+        };
+        self.noted(answer.await)
+    }
+
+    /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
+    ///
+    /// # Errors
+    /// It gave no answer.
+    pub async fn authorize(&self, asked: Asked<'_>, client: &Client, action: Action, topic: &str) -> Result<Answer, Failure> {
+        let answer = async {
+            let mut turn = self.turn(Kind::Access).await?;
+            let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
+            verdict::access(turn.end(answer)?)
+        };
+        self.noted(answer.await)
+    }
+
+    /// Whether it knows enhanced authentication.
+    pub fn knows_methods(&self) -> bool {
+        self.program.exports.enhanced_access.is_some()
+    }
+
+    /// Asks about one round of enhanced authentication.
+    ///
+    /// # Errors
+    /// It gave no answer.
+    pub async fn step(&self, asked: Asked<'_>, client: &Client, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let verdict = async {
+            let mut turn = self.turn(Kind::Access).await?;
+            let answer = turn.lease.instance.step(&asked.context(), client, round).await;
+            verdict::exchange(turn.end(answer)?)
+        };
+        self.noted(verdict.await)
+    }
+
     async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
-        self.expect(Kind::Publish)?;
-        let mut lease = self.pool.take(&self.program).await?;
-        let began = Instant::now();
-        let answer = lease.instance.publish(context, client, message).await;
-        self.timed(began);
-        let answer = answer?;
-        lease.give_back();
-        verdict::publish(answer.map_err(verdict::fault)?, message)
+        let mut turn = self.turn(Kind::Publish).await?;
+        let answer = turn.lease.instance.publish(context, client, message).await;
+        verdict::publish(turn.end(answer)?, message)
     }
 
     async fn ask_observe(&self, context: &Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
-        self.expect(Kind::Observe)?;
         if event.detail.hook().kind() != Kind::Observe {
             return Err(Failure::NotExported(Kind::Observe.interface()));
         }
-        let mut lease = self.pool.take(&self.program).await?;
-        let began = Instant::now();
-        let answer = lease.instance.observe(context, &event.client, &event.detail).await;
-        self.timed(began);
-        let answer = answer?;
-        lease.give_back();
-        verdict::observe(answer.map_err(verdict::fault)?)
+        let mut turn = self.turn(Kind::Observe).await?;
+        let answer = turn.lease.instance.observe(context, &event.client, &event.detail).await;
+        verdict::observe(turn.end(answer)?)
     }
 
-    fn expect(&self, kind: Kind) -> Result<(), Failure> {
-        if self.exports(kind) { Ok(()) } else { Err(Failure::NotExported(kind.interface())) }
-    }
-
-    fn timed(&self, began: Instant) {
-        self.calls.inc();
-        self.nanoseconds.inc_by(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    /// An instance for one call, once there is one.
+    async fn turn(&self, kind: Kind) -> Result<Turn<'_>, Failure> {
+        if !self.exports(kind) {
+            return Err(Failure::NotExported(kind.interface()));
+        }
+        let lease = self.pool.take(&self.program).await?;
+        Ok(Turn { guest: self, lease, began: Instant::now() })
     }
 
     /// Counts and logs a failure on its way to whoever asked.
@@ -180,6 +214,41 @@ impl Guest {
             self.program.capabilities.log.failed(failure);
         }
         verdict
+    }
+}
+
+/// One call of a guest, timed.
+struct Turn<'a> {
+    guest: &'a Guest,
+    lease: Lease<'a>,
+    began: Instant,
+}
+
+impl Turn<'_> {
+    /// Counts the call; its instance goes back unless the call failed.
+    fn end<T>(self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
+        self.guest.calls.inc();
+        self.guest.nanoseconds.inc_by(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let said = answer?;
+        self.lease.give_back();
+        said.map_err(verdict::fault)
+    }
+}
+
+/// Where and when a question about a client arose.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Unique on this node and increasing.
+    pub id: u64,
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// This node's name.
+    pub node: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn context(&self) -> Context<'a> {
+        Context { id: self.id, time_ms: self.time_ms, node: self.node }
     }
 }
 

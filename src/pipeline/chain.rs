@@ -19,7 +19,7 @@ use super::{
 };
 
 /// MQTT 5 reason code "implementation specific error": what a client hears when a guest failed.
-const IMPLEMENTATION_SPECIFIC_ERROR: u8 = 0x83;
+pub(super) const IMPLEMENTATION_SPECIFIC_ERROR: u8 = 0x83;
 
 /// How the chain of a publish ended.
 pub(super) enum Judgement<'a> {
@@ -148,6 +148,6 @@ pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> 
     Shape::Records(shaping)
 }
 
-fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
+pub(super) fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
     tracing::warn!(route = route.name, guest = guest.name(), digest = guest.digest(), %failure, "a guest gave no verdict");
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     config::{Format, PayloadEncoding},
-    event::{Bytes, Client, Detail, Event, Header, Message, Subscription},
+    event::{Bytes, Client, Detail, Event, Header, Message, Ruling, Subscription},
 };
 
 /// Version of the envelope's schema; raised when a field changes its meaning or goes away.
@@ -58,6 +58,11 @@ impl Serialize for EmqxBridge<'_> {
             Detail::MessagePublish(message) => map.serialize_entry("qos", &message.qos.level())?,
             Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => map.serialize_entry("qos", &delivery.qos.level())?,
             Detail::MessageDropped(dropping) => map.serialize_entry("qos", &dropping.message.qos.level())?,
+            Detail::ClientAuthorize(Ruling { asked: Some((action, topic)), .. }) => {
+                map.serialize_entry("topic", &**topic)?;
+                map.serialize_entry("qos", &action.qos().level())?;
+                map.serialize_entry("action", action.name())?;
+            }
             Detail::ClientSubscribe(subscriptions) => {
                 let topics: Vec<_> = subscriptions.iter().map(|of| Topic { topic: &of.filter, qos: Some(of.qos.level()) }).collect();
                 map.serialize_entry("topics", &topics)?;
@@ -71,6 +76,11 @@ impl Serialize for EmqxBridge<'_> {
         map.serialize_entry("node", self.node)?;
         map.serialize_entry("ts", time_ms)?;
         match detail {
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => {
+                let fields = RulingFields::new(ruling);
+                map.serialize_entry("result", fields.result)?;
+                map.serialize_entry("reason", fields.reason)?;
+            }
             Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
                 map.serialize_entry("reason", &*closing.reason)?;
             }
@@ -149,12 +159,43 @@ struct MessageFields<'a> {
 enum Particulars<'a> {
     Connection { clean_start: bool, keep_alive_s: u16, session_expiry_s: u32, user_properties: Vec<[&'a str; 2]> },
     Closing { reason_code: u8, reason: &'a str },
+    Ruling(RulingFields<'a>),
     Subscription(SubscriptionFields<'a>),
     Subscriptions { subscriptions: Vec<SubscriptionFields<'a>> },
     Filters { filters: Vec<&'a str> },
     Nothing {},
     Delivery { delivery_qos: u8 },
     Dropping { reason: &'a str, explanation: &'a str },
+}
+
+#[derive(Serialize)]
+struct RulingFields<'a> {
+    #[serde(flatten)]
+    asked: Option<AskedFields<'a>>,
+    result: &'static str,
+    by: &'a str,
+    reason_code: u8,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct AskedFields<'a> {
+    action: &'static str,
+    topic: &'a str,
+    qos: u8,
+}
+
+impl<'a> RulingFields<'a> {
+    fn new(ruling: &'a Ruling) -> Self {
+        let Ruling { asked, denial, by } = ruling;
+        RulingFields {
+            asked: asked.as_ref().map(|(action, topic)| AskedFields { action: action.name(), topic, qos: action.qos().level() }),
+            result: if denial.is_some() { "deny" } else { "allow" },
+            by,
+            reason_code: denial.as_ref().map_or(0, |denial| denial.reason_code),
+            reason: denial.as_ref().map_or("", |denial| &denial.reason),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -228,6 +269,7 @@ impl<'a> Particulars<'a> {
                 session_expiry_s: connection.session_expiry_s,
                 user_properties: pairs(&connection.user_properties),
             },
+            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => Particulars::Ruling(RulingFields::new(ruling)),
             Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
                 Particulars::Closing { reason_code: closing.reason_code, reason: &closing.reason }
             }
@@ -268,7 +310,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Closing, Connection, Delivery, DropReason, Dropping, QoS};
+    use crate::event::{Action, Closing, Connection, Delivery, Denial, DropReason, Dropping, QoS};
 
     fn event(client_id: &'static str, detail: Detail) -> Event {
         let client = Client {
@@ -357,6 +399,22 @@ mod tests {
             &event("c", Detail::ClientDisconnected(closing)),
             &format!(r#"{},"reason_code":0,"reason":"normal"}}"#, head("client.disconnected")),
         );
+        let denial = Denial { reason_code: 0x87, reason: "no".into() };
+        let asked = Some((Action::Publish(QoS::AtLeastOnce), "a/b".into()));
+        for (detail, hook, rest) in [
+            (
+                Detail::ClientAuthorize(Ruling { asked, denial: Some(denial), by: "acl".into() }),
+                "client.authorize",
+                r#""action":"publish","topic":"a/b","qos":1,"result":"deny","by":"acl","reason_code":135,"reason":"no""#,
+            ),
+            (
+                Detail::ClientAuthenticate(Ruling { asked: None, denial: None, by: "g".into() }),
+                "client.authenticate",
+                r#""result":"allow","by":"g","reason_code":0,"reason":"""#,
+            ),
+        ] {
+            check(Format::Envelope, &event("c", detail), &format!("{},{rest}}}", head(hook)));
+        }
         let subscription = Subscription { filter: "a".into(), qos: QoS::AtLeastOnce, no_local: true, retain_as_published: false };
         let fields = r#""filter":"a","qos":1,"no_local":true,"retain_as_published":false"#;
         check(

@@ -4,7 +4,9 @@
 //! and the acknowledgement, so that everybody sees the same message; records of one caller are enqueued in the order of its calls.
 //! Absent: sockets and packets (the sources above), the producer's queues and retries (`kafka` below).
 
+mod access;
 mod chain;
+mod exchange;
 mod format;
 mod plan;
 mod route;
@@ -18,7 +20,11 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 
 use self::chain::{Judgement, Shape};
-pub use self::plan::Plan;
+pub use self::{
+    access::{Permissions, Refused},
+    exchange::{Exchange, Step},
+    plan::Plan,
+};
 use crate::{
     config::Ack,
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
@@ -45,6 +51,7 @@ pub struct Pipeline {
     plan: ArcSwap<Plan>,
     producer: Option<Producer>,
     next_id: AtomicU64,
+    plans: AtomicU64,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -84,11 +91,20 @@ impl Pipeline {
         // Ids go on increasing over restarts: the clock above, a million events a millisecond below.
         let first_id = now_ms() << 20;
         let counted = Counted::new(&metrics);
-        Pipeline { node: node.into(), plan: ArcSwap::default(), producer: None, next_id: AtomicU64::new(first_id), metrics, counted }
+        Pipeline {
+            node: node.into(),
+            plan: ArcSwap::default(),
+            producer: None,
+            next_id: AtomicU64::new(first_id),
+            plans: AtomicU64::new(0),
+            metrics,
+            counted,
+        }
     }
 
     /// Takes a new plan into service; events that met the old one finish on it.
-    pub fn install(&self, plan: Plan) {
+    pub fn install(&self, mut plan: Plan) {
+        plan.number = 1 + self.plans.fetch_add(1, Ordering::Relaxed);
         self.plan.store(Arc::new(plan));
     }
 
@@ -149,6 +165,14 @@ impl Pipeline {
         }
     }
 
+    /// Ends a message that its publisher may not publish; the receipt is settled when what tells of it is stored.
+    pub async fn refuse(&self, client: &Arc<Client>, message: Message, refused: &Refused, receipt: Receipt) {
+        let explanation = refused.denial.reason.clone();
+        let dropping = Dropping { message: Arc::new(message), reason: refused.reason, explanation };
+        self.happened(&self.plan.load_full(), client, Detail::MessageDropped(dropping), &receipt).await;
+        receipt.settle(Outcome::Stored);
+    }
+
     /// Any hook that observes; waits for room when Kafka is slow.
     pub async fn observe(&self, client: &Arc<Client>, detail: Detail) {
         self.happened(&self.plan.load_full(), client, detail, &Receipt::nobody()).await;
@@ -186,7 +210,11 @@ impl Pipeline {
     fn event(&self, client: &Arc<Client>, detail: Detail) -> Event {
         let time_ms =
             detail.message().filter(|_| detail.hook() == Hook::MessagePublish).map_or_else(now_ms, |message| message.received_at_ms);
-        Event { id: self.next_id.fetch_add(1, Ordering::Relaxed), time_ms, client: Arc::clone(client), detail }
+        Event { id: self.next_id(), time_ms, client: Arc::clone(client), detail }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     fn count_hook(&self, hook: Hook) {

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use crate::{
+    access::Access,
     config,
     event::{Detail, Text},
     guest::Guest,
     hook::{DropReason, Hook},
-    topic::TopicFilter,
+    topic::{self, TopicFilter},
 };
 
 /// The routes in service.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// From 1; every plan of a pipeline has another.
+    pub(super) number: u64,
+    /// Who is asked about clients, and what holds when nobody says.
+    pub(super) access: Arc<Access>,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
     /// Where the records go that a guest failed on.
@@ -37,7 +42,7 @@ impl Plan {
     ///
     /// # Errors
     /// The name of a guest that is not there.
-    pub fn new(config: &config::Config, guest: impl Fn(&str) -> Option<Arc<Guest>>) -> Result<Self, String> {
+    pub fn new(config: &config::Config, access: &Arc<Access>, guest: impl Fn(&str) -> Option<Arc<Guest>>) -> Result<Self, String> {
         let mut routes: Vec<Vec<Route>> = Hook::ALL.iter().map(|_| Vec::new()).collect();
         for route in &config.routes {
             let guests = route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| name.value.clone()));
@@ -55,7 +60,7 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
-        Ok(Plan { routes, dead_letter_topic: config.kafka.dead_letter_topic.as_str().into() })
+        Ok(Plan { number: 0, access: Arc::clone(access), routes, dead_letter_topic: config.kafka.dead_letter_topic.as_str().into() })
     }
 
     /// The routes of a hook, in configuration order.
@@ -72,6 +77,11 @@ impl Route {
             _ => true,
         };
         reason && (self.filters.is_empty() || detail.any_topic(|topic| self.takes_topic(topic)))
+    }
+
+    /// Whether any topic of a filter belongs here.
+    pub(super) fn takes_part_of(&self, filter: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|own| topic::overlaps(own.as_str(), filter))
     }
 
     /// Whether a topic belongs here.

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
-    (2, &["guest", "kafka"]),
+    (2, &["guest", "kafka", "access"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
     (5, &["source", "admin"]),
@@ -32,6 +32,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("notify", &["registry"]),
     ("toml", &["config"]),
     ("ring", &["guest", "cli"]),
+    ("argon2", &["access"]),
     ("anyhow", &["bridge", "cli", "main"]),
     ("clap", &["cli"]),
     ("axum", &["admin"]),

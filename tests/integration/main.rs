@@ -1,6 +1,7 @@
 //! The one integration binary: real sockets, real files, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, reason = "tests")]
 
+mod access;
 mod command_line;
 mod doors;
 mod examples;

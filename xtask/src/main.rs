@@ -1,12 +1,16 @@
-//! What people and CI both run: guests, demo, test, ci, bench.
+//! What people and CI both run: guests, demo, test, ci, bench, fuzz.
 //!
 //! Every verb does its own set-up, so that it works in a fresh clone. Exit code 0 when all went well, else 1.
 
+mod fuzz;
 mod guests;
 mod kafka;
 mod step;
 
-use std::process::{Command, ExitCode};
+use std::{
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -46,6 +50,15 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Fuzz everything that reads bytes from outside; fuzz/README.md says how and what for
+    Fuzz {
+        /// Only this one
+        #[arg(long)]
+        target: Option<String>,
+        /// Each for so long
+        #[arg(long = "for", default_value = "10m", value_parser = fuzz::duration)]
+        time: Duration,
+    },
     /// A real Apache Kafka, one node, in target/kafka
     #[command(subcommand)]
     Kafka(KafkaVerb),
@@ -71,6 +84,7 @@ fn main() -> ExitCode {
         Verb::Ci => ci(),
         Verb::Deny => deny(),
         Verb::Bench { arguments } => bench(arguments),
+        Verb::Fuzz { target, time } => fuzz::run(target.as_deref(), time),
         Verb::Kafka(KafkaVerb::Start { port }) => kafka::start(port),
         Verb::Kafka(KafkaVerb::Stop) => kafka::stop(),
     };
@@ -157,6 +171,7 @@ fn ci() -> Result<()> {
             "xtask: cargo-deny is not installed: dependencies were not checked (cargo install --locked cargo-deny; cargo xtask deny)"
         );
     }
+    fuzz::check()?;
     test(true)
 }
 

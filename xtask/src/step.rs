@@ -14,7 +14,19 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     // `cargo xtask` says which cargo it is.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).args(arguments);
+    command.args(arguments);
+    at_root(command)
+}
+
+/// The cargo of another toolchain, in the root of the repository.
+pub(crate) fn cargo_of(toolchain: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "cargo"]).env_remove("CARGO");
+    at_root(command)
+}
+
+fn at_root(mut command: Command) -> Command {
+    command.current_dir(root());
     // What cargo says about xtask is not true of what runs next, and makes build scripts run again.
     let about_xtask =
         |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));

@@ -30,7 +30,7 @@ macro_rules! modes {
 }
 
 modes! {
-    /// Passes.
+    /// Passes; allows.
     Pass = "pass";
     /// Replaces the payload, adds the header `changed: true`; events: annotates with it.
     Change = "change";
@@ -117,6 +117,18 @@ impl Publish for Hostile {
     }
 }
 
+impl Access for Hostile {
+    fn authenticate(&self, _: &Context, _: &Client, credentials: Credentials) -> Result<Answer, Fault> {
+        self.misbehave(credentials.password.as_deref().unwrap_or_default())?;
+        Ok(self.answer())
+    }
+
+    fn authorize(&self, _: &Context, _: &Client, _: Action, topic: String) -> Result<Answer, Fault> {
+        self.misbehave(topic.as_bytes())?;
+        Ok(self.answer())
+    }
+}
+
 impl Events for Hostile {
     fn handle(&self, _: &Context, _: &Client, detail: Detail) -> Result<EventVerdict, Fault> {
         let payload: &[u8] = match &detail {
@@ -165,6 +177,16 @@ impl Hostile {
         Ok(())
     }
 
+    /// About a client.
+    fn answer(&self) -> Answer {
+        match self.mode {
+            Mode::Deny => Answer::deny(reason::NOT_AUTHORIZED, "hostile: denied as told"),
+            Mode::InvalidReasonCode => Answer::deny(0, "hostile: success is no refusal"),
+            Mode::Return64Mib => Answer::deny(reason::NOT_AUTHORIZED, "x".repeat(64 << 20)),
+            _ => Answer::Allow,
+        }
+    }
+
     fn records(&self) -> Vec<KafkaRecord> {
         vec![KafkaRecord::value(self.payload.as_str()).to("emitted"), KafkaRecord::value(self.payload.as_str()).header("second", "true")]
     }
@@ -199,7 +221,7 @@ fn many_headers() -> Vec<Header> {
         .collect()
 }
 
-hookgate_guest::export!(Hostile: publish, events);
+hookgate_guest::export!(Hostile: publish, access, events);
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,18 @@ pub mod access {
     });
 }
 
+pub mod enhanced_access {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package hookgate:sdk; world exporting-enhanced-access { export hookgate:guest/enhanced-access@0.1.0; }",
+        with: { "hookgate:guest/types@0.1.0": super::publish::hookgate::guest::types },
+        additional_derives: [PartialEq],
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_enhanced_access",
+    });
+}
+
 pub mod events {
     wit_bindgen::generate!({
         path: "../../wit",

@@ -1,6 +1,7 @@
 //! `export!`: the component's exports, made from the guest's traits.
 
-/// Exports a guest: `export!(MyGuest: publish);`, with any of `publish`, `access`, `events` after the colon.
+/// Exports a guest: `export!(MyGuest: publish);`, with any of `publish`, `access`, `enhanced_access`, `events` after the
+/// colon.
 ///
 /// The component also exports `lifecycle`, which makes the guest by [`Guest::start`](crate::Guest::start) when the host starts an
 /// instance. Use it once, in the crate that is the component (`crate-type = ["cdylib"]`).
@@ -76,6 +77,14 @@ macro_rules! __export_interface {
         }
         $crate::bindings::access::export_access!(Exported with_types_in $crate::bindings::access);
     };
+    ($guest:ident, enhanced_access) => {
+        impl $crate::bindings::enhanced_access::exports::hookgate::guest::enhanced_access::Guest for Exported {
+            fn step(context: $crate::Context, client: $crate::Client, exchange: $crate::Exchange) -> Result<$crate::EnhancedVerdict, $crate::Fault> {
+                with(|guest| <$guest as $crate::EnhancedAccess>::step(guest, &context, &client, exchange), $crate::Fault::Internal)
+            }
+        }
+        $crate::bindings::enhanced_access::export_enhanced_access!(Exported with_types_in $crate::bindings::enhanced_access);
+    };
     ($guest:ident, events) => {
         impl $crate::bindings::events::exports::hookgate::guest::events::Guest for Exported {
             fn handle(context: $crate::Context, client: $crate::Client, detail: $crate::Detail) -> Result<$crate::EventVerdict, $crate::Fault> {
@@ -96,6 +105,10 @@ macro_rules! __check_interface {
     ($guest:ident, access) => {
         const _: fn(&$guest, &$crate::Context, &$crate::Client, $crate::Credentials) -> Result<$crate::Answer, $crate::Fault> =
             <$guest as $crate::Access>::authenticate;
+    };
+    ($guest:ident, enhanced_access) => {
+        const _: fn(&$guest, &$crate::Context, &$crate::Client, $crate::Exchange) -> Result<$crate::EnhancedVerdict, $crate::Fault> =
+            <$guest as $crate::EnhancedAccess>::step;
     };
     ($guest:ident, events) => {
         const _: fn(&$guest, &$crate::Context, &$crate::Client, $crate::Detail) -> Result<$crate::EventVerdict, $crate::Fault> =

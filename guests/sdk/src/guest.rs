@@ -1,6 +1,8 @@
 //! What a guest implements.
 
-use crate::{Action, Answer, Client, Context, Credentials, Detail, EventVerdict, Fault, Message, PublishVerdict};
+use crate::{
+    Action, Answer, Client, Context, Credentials, Detail, EnhancedVerdict, EventVerdict, Exchange, Fault, Message, PublishVerdict,
+};
 
 /// A guest: made once in every fresh instance, and once when it is deployed, as the trial that can refuse a bad version.
 pub trait Guest: Sized + 'static {
@@ -42,6 +44,15 @@ pub trait Access: Guest {
     fn authorize(&self, _context: &Context, _client: &Client, _action: Action, _topic: String) -> Result<Answer, Fault> {
         Ok(Answer::Abstain)
     }
+}
+
+/// Serves `client.authenticate` for clients that name an authentication method (MQTT 5, section 4.12), beside [`Access`].
+pub trait EnhancedAccess: Access {
+    /// Takes what the client sent, and challenges, allows or denies it. `exchange.memo` is what it gave along with its last challenge.
+    ///
+    /// # Errors
+    /// It cannot judge: the route's `on_failure` decides.
+    fn step(&self, context: &Context, client: &Client, exchange: Exchange) -> Result<EnhancedVerdict, Fault>;
 }
 
 /// Serves the sixteen hooks that say what happened; the verdict shapes what goes to Kafka.

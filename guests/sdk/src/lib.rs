@@ -1,7 +1,7 @@
 //! Write Hookgate guests in Rust.
 //!
 //! A guest is a type that is made once per instance ([`Guest::start`]), implements a trait for each kind of hook that it serves
-//! ([`Publish`], [`Access`], [`Events`]), and is exported by one line:
+//! ([`Publish`], [`Access`] and [`EnhancedAccess`], [`Events`]), and is exported by one line:
 //!
 //! ```
 //! use hookgate_guest::prelude::*;
@@ -52,6 +52,7 @@ use testing::host;
 pub use crate::{
     bindings::{
         access::exports::hookgate::guest::access::{Action, Answer, Credentials},
+        enhanced_access::exports::hookgate::guest::enhanced_access::{Challenge, Exchange, Verdict as EnhancedVerdict},
         events::exports::hookgate::guest::events::{
             Closing, Connection, Delivery, Detail, Dropping, Subscription, Verdict as EventVerdict,
         },
@@ -60,14 +61,14 @@ pub use crate::{
             hookgate::guest::types::{Client, Context, Denial, Fault, Header, KafkaRecord, Message, Qos},
         },
     },
-    guest::{Access, Events, Guest, Publish},
+    guest::{Access, EnhancedAccess, Events, Guest, Publish},
 };
 
 /// Everything that a guest usually names.
 pub mod prelude {
     pub use crate::{
-        Access, Action, Answer, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping,
-        EventVerdict, Events, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics,
+        Access, Action, Answer, Challenge, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping,
+        EnhancedAccess, EnhancedVerdict, EventVerdict, Events, Exchange, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics,
         reason, settings, state,
     };
 }

@@ -1,6 +1,6 @@
 //! Short ways to say a verdict.
 
-use crate::{Answer, Changes, Denial, EventVerdict, Fault, Header, KafkaRecord, Message, PublishVerdict};
+use crate::{Answer, Challenge, Changes, Denial, EnhancedVerdict, EventVerdict, Fault, Header, KafkaRecord, Message, PublishVerdict};
 
 impl Header {
     /// A header or user property.
@@ -127,6 +127,18 @@ impl Answer {
     /// No; the client is told.
     pub fn deny(reason_code: u8, reason: impl Into<String>) -> Self {
         Answer::Deny(Denial::new(reason_code, reason))
+    }
+}
+
+impl EnhancedVerdict {
+    /// Go on: `data` goes to the client, `memo` comes back in the next round.
+    pub fn proceed(data: impl Into<Vec<u8>>, memo: impl Into<Vec<u8>>) -> Self {
+        EnhancedVerdict::Proceed(Challenge { data: Some(data.into()), memo: memo.into() })
+    }
+
+    /// No; the client is told.
+    pub fn deny(reason_code: u8, reason: impl Into<String>) -> Self {
+        EnhancedVerdict::Deny(Denial::new(reason_code, reason))
     }
 }
 

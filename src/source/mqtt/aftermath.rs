@@ -8,7 +8,10 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Shared, publish::publish};
-use crate::event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text};
+use crate::{
+    event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text},
+    pipeline::Permissions,
+};
 
 /// Entries of each queue that may wait.
 const QUEUE: usize = 1024;
@@ -109,7 +112,7 @@ async fn publish_wills(mut wills: mpsc::Receiver<Late<Box<Message>>>, shared: We
         let Some(shared) = shared.upgrade() else { return };
         match late {
             Late::Do(client, message) => {
-                if let (_, Some(routed)) = publish(&shared, &client, *message, Receipt::nobody()).await {
+                if let (_, Some(routed)) = publish(&shared, &client, *message, Receipt::nobody(), &mut Permissions::default()).await {
                     shared.bus.send(&client.client_id, &mut vec![routed]).await;
                 }
             }

@@ -1,51 +1,15 @@
 //! The broker as its operators see it: who is in, which sessions there are, what is retained; and the few things that they may change.
 //!
-//! What an online connection knows is read from [`Figures`], which it keeps up to date, so that nobody waits for a connection. Lists are
+//! What an online connection knows is read from [`super::figures`], which it keeps up to date, so that nobody waits for a connection. Lists are
 //! in the order of their keys and given in pages. Absent: how it is asked; that is the admin interface.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
-use super::{Broker, Shared, mailbox::Mailbox, session::connect::Terms, sessions};
+use super::{Broker, Shared, mailbox::Mailbox, sessions};
 use crate::event::{Client, Message, Subscription, now_ms};
-
-/// What others may know about a session without asking its connection.
-#[derive(Debug, Default)]
-pub(super) struct Figures {
-    clean_start: AtomicBool,
-    keep_alive_s: AtomicU16,
-    expiry_s: AtomicU32,
-    in_flight: AtomicU32,
-    unanswered: AtomicU32,
-    subscriptions: AtomicU32,
-}
-
-impl Figures {
-    /// Its client came in.
-    pub(super) fn attach(&self, terms: &Terms) {
-        self.clean_start.store(terms.clean_start, Relaxed);
-        self.keep_alive_s.store(terms.keep_alive_s, Relaxed);
-    }
-
-    /// Deliveries that the client has not acknowledged.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
-    }
-
-    /// What changes with every packet.
-    pub(super) fn note(&self, expiry_s: u32, in_flight: usize, unanswered: usize, subscriptions: usize) {
-        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.expiry_s.store(expiry_s, Relaxed);
-        self.in_flight.store(small(in_flight), Relaxed);
-        self.unanswered.store(small(unanswered), Relaxed);
-        self.subscriptions.store(small(subscriptions), Relaxed);
-    }
-}
 
 /// A session, whether its client is there or not.
 #[derive(Clone, Debug)]

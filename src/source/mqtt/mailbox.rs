@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{inspect::Figures, session::Verdict};
+use super::{figures::Figures, session::Verdict};
 use crate::{
     config::Mqtt,
     event::{Client, DropReason, Message, QoS, Text},

@@ -10,13 +10,14 @@
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
 //! for it. Sessions and retained messages live in memory.
 //!
-//! Absent: authentication. Names of the codec crate appear in
+//! Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
 
 mod aftermath;
 mod codec;
 mod connection;
 mod dispatch;
+mod figures;
 mod forward;
 mod inspect;
 mod listener;

@@ -45,7 +45,7 @@ pub(super) enum Incoming {
     Unsubscribe(Unsubscribe),
     PingReq,
     Disconnect(Disconnect),
-    Auth,
+    Auth(Box<Auth>),
     /// A packet that only servers send.
     ServerOnly(&'static str),
 }
@@ -65,6 +65,7 @@ pub(super) struct Connect {
     /// Aliases that the server may define.
     pub(super) topic_alias_maximum: u16,
     pub(super) authentication_method: Option<Text>,
+    pub(super) authentication_data: Option<Bytes>,
     pub(super) user_properties: Vec<Header>,
     pub(super) client_id: Text,
     pub(super) username: Option<Text>,
@@ -157,6 +158,14 @@ pub(super) struct Disconnect {
     pub(super) session_expiry_s: Option<u32>,
 }
 
+/// AUTH, either way; reason strings and user properties of it are nobody's business here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Auth {
+    pub(super) code: u8,
+    pub(super) method: Option<Text>,
+    pub(super) data: Option<Bytes>,
+}
+
 /// A packet to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outgoing {
@@ -170,6 +179,7 @@ pub(super) enum Outgoing {
     UnsubAck(Answers),
     PingResp,
     Disconnect { code: u8, text: Option<Text>, server_reference: Option<Text> },
+    Auth(Box<Auth>),
 }
 
 /// SUBACK or UNSUBACK: a reason code for each filter.
@@ -220,4 +230,6 @@ pub(super) struct ConnAck {
     pub(super) server_keep_alive_s: Option<u16>,
     pub(super) response_information: Option<Text>,
     pub(super) server_reference: Option<Text>,
+    pub(super) authentication_method: Option<Text>,
+    pub(super) authentication_data: Option<Bytes>,
 }

@@ -4,12 +4,26 @@ use std::sync::Arc;
 
 use super::{Shared, dispatch::Routed, retained::Kept, session::Verdict};
 use crate::{
-    event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text},
-    pipeline::Decision,
+    event::{Action, Client, Detail, DropReason, Dropping, Message, Receipt, Text},
+    pipeline::{Decision, Permissions},
 };
 
-/// Publishes a message; the verdict, and what the bus is to carry.
-pub(super) async fn publish(shared: &Shared, client: &Arc<Client>, message: Message, receipt: Receipt) -> (Verdict, Option<Routed>) {
+/// Publishes a message if its client may; the verdict, and what the bus is to carry.
+pub(super) async fn publish(
+    shared: &Shared,
+    client: &Arc<Client>,
+    message: Message,
+    receipt: Receipt,
+    permissions: &mut Permissions,
+) -> (Verdict, Option<Routed>) {
+    if shared.pipeline.authorizes() {
+        let action = Action::Publish(message.qos);
+        // Boxed: a connection's task is small where nobody is asked.
+        if let Err(refused) = Box::pin(shared.pipeline.authorize(client, action, &message.topic, permissions)).await {
+            Box::pin(shared.pipeline.refuse(client, message, &refused, receipt)).await;
+            return (Verdict::Denied(refused.denial), None);
+        }
+    }
     match shared.pipeline.publish(client, message, receipt).await {
         Decision::Accept(message) => {
             let routed = accept(shared, client, message).await;

@@ -13,6 +13,8 @@ codes! {
     SUCCESS = 0x00;
     NO_MATCHING_SUBSCRIBERS = 0x10;
     NO_SUBSCRIPTION_EXISTED = 0x11;
+    CONTINUE_AUTHENTICATION = 0x18;
+    RE_AUTHENTICATE = 0x19;
     UNSPECIFIED = 0x80;
     MALFORMED_PACKET = 0x81;
     PROTOCOL_ERROR = 0x82;
@@ -22,6 +24,7 @@ codes! {
     BAD_USER_NAME_OR_PASSWORD = 0x86;
     NOT_AUTHORIZED = 0x87;
     SERVER_UNAVAILABLE = 0x88;
+    BANNED = 0x8A;
     SERVER_SHUTTING_DOWN = 0x8B;
     BAD_AUTHENTICATION_METHOD = 0x8C;
     KEEP_ALIVE_TIMEOUT = 0x8D;
@@ -92,8 +95,38 @@ pub(super) fn for_publish(code: u8) -> u8 {
         | QUOTA_EXCEEDED
         | PAYLOAD_FORMAT_INVALID => code,
         PACKET_TOO_LARGE => QUOTA_EXCEEDED,
-        BAD_USER_NAME_OR_PASSWORD | 0x8A => NOT_AUTHORIZED,
+        BAD_USER_NAME_OR_PASSWORD | BANNED => NOT_AUTHORIZED,
         _ => IMPLEMENTATION_SPECIFIC,
+    }
+}
+
+/// The code that SUBACK may carry (MQTT 5, section 3.9.3).
+pub(super) fn for_subscribe(code: u8) -> u8 {
+    match code {
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | NOT_AUTHORIZED | TOPIC_FILTER_INVALID | QUOTA_EXCEEDED | 0x9E | 0xA1 | 0xA2 => code,
+        BAD_USER_NAME_OR_PASSWORD | BANNED => NOT_AUTHORIZED,
+        _ => IMPLEMENTATION_SPECIFIC,
+    }
+}
+
+/// The code that CONNACK may carry: MQTT 5 knows most (section 3.2.2.2), the older protocols five, of which "server unavailable" stands for
+/// what is not the client's doing.
+pub(super) fn for_connect(code: u8, five: bool) -> u8 {
+    match code {
+        BAD_USER_NAME_OR_PASSWORD | NOT_AUTHORIZED | SERVER_UNAVAILABLE | CLIENT_IDENTIFIER_NOT_VALID => code,
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | BANNED | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F if five => {
+            code
+        }
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | QUOTA_EXCEEDED | 0x89 | 0x9C | 0x9D | 0x9F => SERVER_UNAVAILABLE,
+        _ => NOT_AUTHORIZED,
+    }
+}
+
+/// The code that DISCONNECT carries when a client could not prove itself again (MQTT 5, section 3.14.2.1).
+pub(super) fn for_disconnect(code: u8) -> u8 {
+    match code {
+        UNSPECIFIED | IMPLEMENTATION_SPECIFIC | BAD_AUTHENTICATION_METHOD | QUOTA_EXCEEDED => code,
+        _ => NOT_AUTHORIZED,
     }
 }
 
@@ -123,6 +156,18 @@ mod tests {
             (0x9E, IMPLEMENTATION_SPECIFIC),
         ] {
             assert_eq!(for_publish(code), expected, "{code:#x}");
+        }
+        for (code, subscribe, connect, older) in [
+            (NOT_AUTHORIZED, NOT_AUTHORIZED, NOT_AUTHORIZED, NOT_AUTHORIZED),
+            (BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, BAD_USER_NAME_OR_PASSWORD, BAD_USER_NAME_OR_PASSWORD),
+            (BANNED, NOT_AUTHORIZED, BANNED, NOT_AUTHORIZED),
+            (IMPLEMENTATION_SPECIFIC, IMPLEMENTATION_SPECIFIC, IMPLEMENTATION_SPECIFIC, SERVER_UNAVAILABLE),
+            (QUOTA_EXCEEDED, QUOTA_EXCEEDED, QUOTA_EXCEEDED, SERVER_UNAVAILABLE),
+            (TOPIC_FILTER_INVALID, TOPIC_FILTER_INVALID, NOT_AUTHORIZED, NOT_AUTHORIZED),
+            (0xFF, IMPLEMENTATION_SPECIFIC, NOT_AUTHORIZED, NOT_AUTHORIZED),
+        ] {
+            let found = (for_subscribe(code), for_connect(code, true), for_connect(code, false));
+            assert_eq!(found, (subscribe, connect, older), "{code:#x}");
         }
     }
 }

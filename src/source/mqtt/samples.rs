@@ -53,6 +53,7 @@ pub(super) fn connect(protocol: Protocol) -> Connect {
         response_information: false,
         topic_alias_maximum: 0,
         authentication_method: None,
+        authentication_data: None,
         user_properties: Vec::new(),
         client_id: "device".into(),
         username: None,

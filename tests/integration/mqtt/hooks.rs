@@ -186,7 +186,7 @@ async fn events_that_nobody_wants_are_counted_all_the_same() {
     ];
     for hook in Hook::ALL {
         let expected = match hook {
-            Hook::ClientConnect | Hook::SessionCreated | Hook::ClientConnected | Hook::ClientConnack => 2,
+            Hook::ClientConnect | Hook::ClientAuthenticate | Hook::SessionCreated | Hook::ClientConnected | Hook::ClientConnack => 2,
             hook if one_each.contains(hook) => 1,
             _ => 0,
         };

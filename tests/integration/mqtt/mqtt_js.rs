@@ -36,3 +36,10 @@ async fn mqtt_js_over_tcp() {
     let gate = Gate::start("", &[]).await;
     content(&gate, format!("mqtt://{}", gate.address())).await;
 }
+
+#[tokio::test]
+async fn mqtt_js_over_websocket() {
+    let gate = Gate::start("[[listener]]\nname = \"ws\"\nprotocol = \"ws\"\nbind = \"127.0.0.1:0\"", &[]).await;
+    let address = gate.bridge.addresses().iter().find(|(name, _)| name == "ws").expect("the listener").1;
+    content(&gate, format!("ws://{address}/mqtt")).await;
+}

@@ -8,7 +8,9 @@ use super::strict::Peculiar;
 use crate::{
     event::{Header, Properties, QoS},
     source::mqtt::{
-        packet::{Ack, Connect, Disconnect, Incoming, Protocol, Publish, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Will},
+        packet::{
+            Ack, Auth, Connect, Disconnect, Incoming, Protocol, Publish, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Will,
+        },
         reason,
     },
 };
@@ -73,7 +75,9 @@ pub(super) fn incoming_5(packet: v5::Packet, clean_start: bool, peculiar: Peculi
         v5::Packet::Disconnect(packet) => {
             Incoming::Disconnect(Disconnect { code: packet.reason_code.into(), session_expiry_s: packet.session_expiry_interval_secs })
         }
-        v5::Packet::Auth(_) => Incoming::Auth,
+        v5::Packet::Auth(auth) => {
+            Incoming::Auth(Box::new(Auth { code: auth.reason_code.into(), method: auth.auth_method, data: auth.auth_data }))
+        }
         v5::Packet::ConnectAck(_) => Incoming::ServerOnly("CONNACK"),
         v5::Packet::SubscribeAck(_) => Incoming::ServerOnly("SUBACK"),
         v5::Packet::UnsubscribeAck(_) => Incoming::ServerOnly("UNSUBACK"),
@@ -106,6 +110,7 @@ fn connect_3(connect: v3::Connect, protocol: Protocol) -> Connect {
         response_information: false,
         topic_alias_maximum: 0,
         authentication_method: None,
+        authentication_data: None,
         user_properties: Vec::new(),
         client_id: connect.client_id,
         username: connect.username,
@@ -133,6 +138,7 @@ fn connect_5(connect: v5::Connect, clean_start: bool, peculiar: Peculiar) -> Con
         response_information: connect.request_response_info,
         topic_alias_maximum: connect.topic_alias_max,
         authentication_method: connect.auth_method,
+        authentication_data: connect.auth_data,
         user_properties: headers(connect.user_properties),
         client_id: connect.client_id,
         username: connect.username,

@@ -41,7 +41,7 @@ pub(super) fn outgoing_3(packet: Outgoing) -> Option<v3::Packet> {
         }
         Outgoing::UnsubAck(Answers { id, .. }) => v3::Packet::UnsubscribeAck { packet_id: NonZeroU16::new(id)? },
         Outgoing::PingResp => v3::Packet::PingResponse,
-        Outgoing::Publish(_) | Outgoing::Disconnect { .. } => return None,
+        Outgoing::Publish(_) | Outgoing::Disconnect { .. } | Outgoing::Auth(_) => return None,
     })
 }
 
@@ -70,6 +70,13 @@ pub(super) fn outgoing_5(packet: Outgoing) -> Option<v5::Packet> {
             let reason_code = code.try_into().unwrap_or(v5::DisconnectReasonCode::UnspecifiedError);
             v5::Packet::Disconnect(v5::Disconnect { reason_string: text, server_reference, ..v5::Disconnect::new(reason_code) })
         }
+        Outgoing::Auth(auth) => v5::Packet::Auth(v5::Auth {
+            reason_code: auth.code.try_into().ok()?,
+            auth_method: auth.method,
+            auth_data: auth.data,
+            reason_string: None,
+            user_properties: Vec::new(),
+        }),
         Outgoing::Publish(_) => return None,
     })
 }
@@ -102,6 +109,8 @@ fn connack_5(connack: ConnAck) -> Option<v5::ConnectAck> {
         assigned_client_id: connack.assigned_client_id,
         topic_alias_max: connack.topic_alias_maximum,
         server_keepalive_sec: connack.server_keep_alive_s,
+        auth_method: connack.authentication_method,
+        auth_data: connack.authentication_data,
         response_info: connack.response_information,
         server_reference: connack.server_reference,
         reason_string: connack.text,

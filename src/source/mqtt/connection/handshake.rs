@@ -1,11 +1,14 @@
 //! From an accepted socket to a client that is in: CONNECT, its terms, its session, CONNACK.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::lane::Work;
+use super::{lane::Work, proof::Proof};
 use crate::{
     event::{Client, Closing, Connection, Detail, Text, now_ms},
     metrics::Metrics,
@@ -37,8 +40,8 @@ pub(super) struct Admitted {
     pub(super) history: Vec<Work>,
 }
 
-/// Reads CONNECT and agrees on terms; raises `client.connect`, and `client.connack` for a client that stays out. `None`: the connection is
-/// to be closed, everything is said and counted.
+/// Reads CONNECT, agrees on terms, and sees who the client is; no session is touched before. Raises `client.connect`, and
+/// `client.connack` for a client that stays out. `None`: the connection is to be closed, everything is said and counted.
 pub(super) async fn shake_hands<R, W>(
     shared: &Shared,
     arrival: &Arrival,
@@ -51,43 +54,51 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut phase = shared.phase.subscribe();
-    let first = tokio::select! {
-        first = tokio::time::timeout_at(arrival.deadline.into(), read_packet(reader, codec, input, &shared.metrics)) => match first {
-            Ok(Ok(Incoming::Connect(connect))) => Ok(connect),
-            Ok(Ok(_)) => Err(Fault::protocol("the first packet must be CONNECT")),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")),
-        },
-        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
-    };
-    let (known, fault) = match first {
-        Ok(connect) => {
-            shared.metrics.packets_received.inc();
-            let connect = as_certified(*connect, arrival);
-            let client = Arc::new(identify(&connect, arrival));
-            let asked = connection(&connect);
-            let agreed = if arrival.is_one_too_many() {
-                let text = "all connections of this listener are taken; try again later";
-                Err(Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", text))
-            } else {
-                Terms::negotiate(connect, &arrival.limits, || client.client_id.clone())
-            };
-            let malformed = matches!(&agreed, Err(fault) if fault.code == reason::MALFORMED_PACKET);
-            if !malformed {
-                observe(shared, &client, Detail::ClientConnect(asked)).await;
-            }
-            let fault = match agreed {
-                Ok(terms) if can_be_told(&terms, codec) => return Some((client, terms)),
-                Ok(_) => Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"),
-                Err(fault) => fault,
-            };
-            ((!malformed).then_some(client), fault)
+    let mut known = None;
+    let opened = async {
+        let first = read_packet(reader, codec, input, &shared.metrics);
+        let Incoming::Connect(connect) = within(shared, arrival.deadline, first).await? else {
+            return Err(Fault::protocol("the first packet must be CONNECT"));
+        };
+        shared.metrics.packets_received.inc();
+        let connect = as_certified(*connect, arrival);
+        let client = Arc::new(identify(&connect, arrival));
+        let (asked, proof) = (connection(&connect), Proof::of(&connect));
+        let agreed = if arrival.is_one_too_many() {
+            let text = "all connections of this listener are taken; try again later";
+            Err(Fault::new(reason::QUOTA_EXCEEDED, "too-many-connections", text))
+        } else {
+            Terms::negotiate(connect, &arrival.limits, || client.client_id.clone())
+        };
+        if !matches!(&agreed, Err(fault) if fault.code == reason::MALFORMED_PACKET) {
+            observe(shared, &client, Detail::ClientConnect(asked)).await;
+            known = Some(Arc::clone(&client));
         }
-        Err(fault) => (None, fault),
+        let mut terms = agreed?;
+        check_size(&terms, codec)?;
+        let deadline = Instant::now() + Duration::from_millis(arrival.limits.connect_timeout_ms);
+        within(shared, deadline, proof.look(shared, &client, &mut terms, (reader, writer), (codec, input))).await?;
+        check_size(&terms, codec)?;
+        Ok((client, terms))
     };
-    refuse(shared, writer, codec, known.as_ref(), &fault).await;
-    None
+    match opened.await {
+        Ok(agreed) => Some(agreed),
+        Err(fault) => {
+            refuse(shared, writer, codec, known.as_ref(), &fault).await;
+            None
+        }
+    }
+}
+
+/// Waits for `step`, but not too long, nor over the end of the process.
+async fn within<T>(shared: &Shared, deadline: Instant, step: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let mut phase = shared.phase.subscribe();
+    tokio::select! {
+        done = tokio::time::timeout_at(deadline.into(), step) => {
+            done.unwrap_or_else(|_elapsed| Err(Fault::new(reason::UNSPECIFIED, "connect-timeout", "CONNECT took too long")))
+        }
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => Err(shared.shutting_down()),
+    }
 }
 
 /// Tells and counts a refusal; a client whose CONNECT could be read is observed too.
@@ -160,11 +171,13 @@ fn as_certified(mut connect: Connect, arrival: &Arrival) -> Connect {
 }
 
 /// Whether CONNACK fits into what the client takes; a client that cannot be told that it is in stays out.
-fn can_be_told(terms: &Terms, codec: &mut Codec) -> bool {
-    codec.encode(Outgoing::ConnAck(Box::new(terms.connack(false))), &mut BytesMut::new()).is_ok()
+fn check_size(terms: &Terms, codec: &mut Codec) -> Result<(), Fault> {
+    let connack = Outgoing::ConnAck(Box::new(terms.connack(false)));
+    let written = codec.encode(connack, &mut BytesMut::new());
+    written.map_err(|_| Fault::new(reason::PACKET_TOO_LARGE, "packet-too-large", "CONNACK exceeds the client's maximum packet size"))
 }
 
-async fn read_packet<R: AsyncRead + Unpin>(
+pub(super) async fn read_packet<R: AsyncRead + Unpin>(
     reader: &mut R,
     codec: &mut Codec,
     input: &mut BytesMut,

@@ -21,11 +21,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{Client, Detail, Message, Receipt},
+    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Text},
+    pipeline::{Exchange, Permissions, Step},
     source::mqtt::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
         publish::publish,
+        reason,
         session::Verdict,
     },
 };
@@ -43,6 +45,33 @@ pub(super) enum Work {
     Observe(Detail),
     /// The last events of a session that this connection's client threw away: of the client that left it.
     Past(Arc<Client>, Detail),
+    /// Ask about the filters of a SUBSCRIBE.
+    Authorize {
+        number: u64,
+        filters: Vec<(Text, QoS)>,
+    },
+    /// Take a re-authentication one step on; the method when it begins.
+    Prove {
+        begin: Option<Text>,
+        data: Option<Bytes>,
+    },
+}
+
+/// What the session waits for.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// About the filters of the SUBSCRIBE of this number: for each the reason code of a refusal, or none.
+    Filters(u64, Vec<Option<u8>>),
+    /// About a re-authentication.
+    Proof(Result<Step, Denial>),
+}
+
+/// What the work needs from one piece to the next.
+#[derive(Debug, Default)]
+struct Desk {
+    batch: Vec<Routed>,
+    permissions: Permissions,
+    exchange: Option<Exchange>,
 }
 
 /// The work of one connection. The atomics are touched by one task only.
@@ -50,6 +79,7 @@ pub(super) enum Work {
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Work>>,
     verdicts: Mutex<Vec<(u64, Verdict)>>,
+    answers: Mutex<Vec<Answer>>,
     backlog: AtomicUsize,
     progressed: AtomicBool,
 }
@@ -71,6 +101,11 @@ impl Lane {
         std::mem::take(&mut self.verdicts.lock())
     }
 
+    /// The answers since the last call.
+    pub(super) fn answers(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers.lock())
+    }
+
     /// Goes on with the work; ready when there was progress.
     pub(super) fn poll(&self, run: Pin<&mut impl Future<Output = Infallible>>, context: &mut Context<'_>) -> Poll<()> {
         let Poll::Pending = run.poll(context);
@@ -79,27 +114,32 @@ impl Lane {
 
     /// Does the work, for ever; [`Lane::poll`] polls it.
     pub(super) async fn run(&self, shared: &Shared, client: &Arc<Client>) -> Infallible {
-        let mut batch = Vec::new();
+        let mut desk = Desk::default();
+        loop {
+            poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await;
+            // Boxed while there is work: most connections are idle, and a guest's call needs kilobytes.
+            Box::pin(self.work_off(shared, client, &mut desk)).await;
+        }
+    }
+
+    /// Does what there is.
+    async fn work_off(&self, shared: &Shared, client: &Arc<Client>, desk: &mut Desk) {
         let mut done = 0;
         loop {
             let next = self.queue.lock().pop_front();
-            match next {
-                Some(work) => {
-                    self.work(work, shared, client, &mut batch).await;
-                    done += 1;
-                }
-                None if done == 0 => poll_fn(|_| if self.queue.lock().is_empty() { Poll::Pending } else { Poll::Ready(()) }).await,
-                None => {}
-            }
-            if done >= MAX_BATCH || (done > 0 && next_is_none(&self.queue)) {
-                flush(shared, client, &mut batch).await;
+            let Some(work) = next else { return };
+            self.work(work, shared, client, desk).await;
+            done += 1;
+            if done >= MAX_BATCH || self.queue.lock().is_empty() {
+                flush(shared, client, &mut desk.batch).await;
                 self.backlog.fetch_sub(std::mem::take(&mut done), Ordering::Relaxed);
                 self.progressed.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    async fn work(&self, work: Work, shared: &Shared, client: &Arc<Client>, batch: &mut Vec<Routed>) {
+    async fn work(&self, work: Work, shared: &Shared, client: &Arc<Client>, desk: &mut Desk) {
+        let Desk { batch, permissions, exchange } = desk;
         match work {
             Work::After(predecessor) => {
                 let _ = predecessor.await; // an error: it is gone, which is as good
@@ -107,19 +147,44 @@ impl Lane {
             Work::Observe(detail) => promptly(pin!(shared.pipeline.observe(client, detail)), shared, client, batch).await,
             Work::Past(former, detail) => promptly(pin!(shared.pipeline.observe(&former, detail)), shared, client, batch).await,
             Work::Publish { message, number, receipt } => {
-                let (verdict, routed) = promptly(pin!(publish(shared, client, *message, receipt)), shared, client, batch).await;
+                let published = publish(shared, client, *message, receipt, permissions);
+                let (verdict, routed) = promptly(pin!(published), shared, client, batch).await;
                 batch.extend(routed);
                 if let Some(number) = number {
                     self.verdicts.lock().push((number, verdict));
                     self.progressed.store(true, Ordering::Relaxed);
                 }
             }
+            Work::Authorize { number, filters } => {
+                let answers = promptly(pin!(refusals(shared, client, &filters, permissions)), shared, client, batch).await;
+                self.answer(Answer::Filters(number, answers));
+            }
+            Work::Prove { begin, data } => {
+                if let Some(method) = begin {
+                    *exchange = Some(Exchange::new(method, true));
+                }
+                if let Some(exchange) = exchange {
+                    let answer = promptly(pin!(shared.pipeline.exchange(client, exchange, data)), shared, client, batch).await;
+                    self.answer(Answer::Proof(answer));
+                }
+            }
         }
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.answers.lock().push(answer);
+        self.progressed.store(true, Ordering::Relaxed);
     }
 }
 
-fn next_is_none(queue: &Mutex<VecDeque<Work>>) -> bool {
-    queue.lock().is_empty()
+/// Asks about each filter: the reason code of a refusal, or none.
+async fn refusals(shared: &Shared, client: &Arc<Client>, filters: &[(Text, QoS)], permissions: &mut Permissions) -> Vec<Option<u8>> {
+    let mut answers = Vec::with_capacity(filters.len());
+    for (filter, qos) in filters {
+        let answer = shared.pipeline.authorize(client, Action::Subscribe(*qos), filter, permissions).await;
+        answers.push(answer.err().map(|refused| reason::for_subscribe(refused.denial.reason_code)));
+    }
+    answers
 }
 
 /// Awaits something that mostly is ready at once; before a longer wait the messages so far are sent on. Pinned by the caller: handed over

@@ -26,7 +26,7 @@ use crate::{
         mailbox::Parcel,
         packet::{Incoming, Outgoing},
         reason::{self, Fault},
-        session::{Granted, Output, Unmade, Wanted},
+        session::{Granted, Output, Wanted},
         sessions::{Eviction, Tenancy},
     },
 };
@@ -169,14 +169,19 @@ impl Connection {
     /// Takes in what there is: verdicts, settlements, packets, deliveries.
     fn step(&mut self, draining: bool) -> Result<Option<End>, Fault> {
         let now_ms = now_ms();
-        let wanted =
-            Wanted { delivered: self.shared.pipeline.wants(Hook::MessageDelivered), acked: self.shared.pipeline.wants(Hook::MessageAcked) };
+        let pipeline = &self.shared.pipeline;
+        let wanted = Wanted {
+            delivered: pipeline.wants(Hook::MessageDelivered),
+            acked: pipeline.wants(Hook::MessageAcked),
+            authorize: pipeline.authorizes(),
+        };
         let verdicts = self.lane.verdicts();
         if let Some(session) = &mut self.session {
             for (number, verdict) in verdicts {
                 session.decided(number, verdict);
             }
         }
+        self.bring_answers(now_ms)?;
         while !self.is_too_fast() && !draining && !self.is_behind() && self.can_answer() {
             let bytes = self.input.len();
             let (Some(packet), Some(session)) = (self.codec.decode(&mut self.input)?, &mut self.session) else { break };
@@ -208,7 +213,7 @@ impl Connection {
     }
 
     /// Does what the session wants done.
-    fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
+    pub(super) fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut end = None;
@@ -220,6 +225,8 @@ impl Connection {
                     self.tally.payload_in += message.payload.len() as u64;
                     self.lane.add(Work::Publish { message, number, receipt });
                 }
+                Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
+                Output::Prove { begin, data } => self.lane.add(Work::Prove { begin, data }),
                 // The pipeline counts every drop, wanted or not.
                 Output::Observe(detail @ Detail::MessageDropped(_)) => self.lane.add(Work::Observe(detail)),
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
@@ -253,16 +260,6 @@ impl Connection {
         for _ in 0..self.ahead.pings(&self.input) {
             if self.send(Outgoing::PingResp).is_err() {
                 tracing::debug!(client_id = %self.client.client_id, "PINGRESP does not fit into what the client takes");
-            }
-        }
-    }
-
-    /// Counts what happened and was not made into events, because nobody wants it.
-    fn count_unmade(&mut self) {
-        let Some(Unmade { delivered, acked }) = self.session.as_mut().map(|session| session.take_unmade()) else { return };
-        for (hook, firings) in [(Hook::MessageDelivered, delivered), (Hook::MessageAcked, acked)] {
-            if firings > 0 {
-                self.shared.pipeline.count(hook, firings);
             }
         }
     }

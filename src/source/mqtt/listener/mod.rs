@@ -12,6 +12,7 @@
 
 mod door;
 mod entry;
+mod name;
 mod proxy;
 mod tls;
 mod websocket;

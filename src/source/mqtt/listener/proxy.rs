@@ -62,13 +62,18 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Header, ProxyError> {
         }
         header.resize(BINARY_HEAD_BYTES + length, 0);
         socket.read_exact(header.get_mut(BINARY_HEAD_BYTES..).unwrap_or_default()).await?;
-        binary(&header)
+        parse(&header)
     } else if header.starts_with(v1::PROTOCOL_PREFIX.as_bytes()) {
         read_line(socket, &mut header).await?;
-        text(&header)
+        parse(&header)
     } else {
         Err(ProxyError::Missing)
     }
+}
+
+/// Reads a whole header of either version.
+pub(super) fn parse(header: &[u8]) -> Result<Header, ProxyError> {
+    if header.starts_with(v2::PROTOCOL_PREFIX) { binary(header) } else { text(header) }
 }
 
 /// The rest of a line, and nothing after it: looks before it takes.
@@ -138,7 +143,7 @@ fn verified_name(ssl: &[u8]) -> Result<Option<Text>, ProxyError> {
     for extension in v2::TypeLengthValues::from(inner) {
         let extension = extension.map_err(|error| ProxyError::Malformed(error.to_string()))?;
         if extension.kind == u8::from(v2::Type::SSLCommonName) {
-            return Ok(std::str::from_utf8(&extension.value).ok().and_then(super::tls::usable_name));
+            return Ok(std::str::from_utf8(&extension.value).ok().and_then(super::name::usable));
         }
     }
     Ok(None)

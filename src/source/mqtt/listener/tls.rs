@@ -11,6 +11,7 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
+use super::name;
 use crate::{
     config::{Placed, Problem, Tls, TlsVersion},
     event::{Text, now_ms},
@@ -145,14 +146,9 @@ fn words(error: pem::Error, what: &str) -> String {
 /// The name in a certificate: its common name, or else the first DNS name.
 pub(super) fn name(certificate: &CertificateDer<'_>) -> Option<Text> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).and_then(usable_name);
+    let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).and_then(name::usable);
     common.or_else(|| {
         let names = certificate.subject_alternative_name().ok()??;
-        names.value.general_names.iter().find_map(|name| if let GeneralName::DNSName(name) = name { usable_name(name) } else { None })
+        names.value.general_names.iter().find_map(|name| if let GeneralName::DNSName(name) = name { name::usable(name) } else { None })
     })
-}
-
-/// A name that can be an MQTT user name.
-pub(super) fn usable_name(name: &str) -> Option<Text> {
-    (!name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.contains('\0')).then(|| Text::from(name))
 }

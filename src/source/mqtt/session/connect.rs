@@ -2,7 +2,7 @@
 
 use crate::{
     config::Mqtt,
-    event::{Connection, Header, Message, Text},
+    event::{Bytes, Connection, Header, Message, Text},
     source::mqtt::{
         own,
         packet::{ConnAck, Connect, Protocol, Will},
@@ -34,6 +34,8 @@ pub(crate) struct Terms {
     pub(crate) server_alias_maximum: u16,
     pub(crate) user_properties: Vec<Header>,
     pub(crate) will: Option<LastWill>,
+    /// How the client proves who it is, if not by a password.
+    pub(crate) method: Option<Text>,
     answer: ConnAck,
 }
 
@@ -89,6 +91,7 @@ impl Terms {
             server_alias_maximum: connect.topic_alias_maximum.min(limits.max_topic_aliases),
             user_properties: own::headers(&connect.user_properties),
             will,
+            method: connect.authentication_method.as_ref().map(own::text),
             answer,
         })
     }
@@ -98,6 +101,12 @@ impl Terms {
     pub(crate) fn connack(&self, session_present: bool) -> ConnAck {
         let session_present = session_present && self.protocol != Protocol::V31;
         ConnAck { session_present, ..self.answer.clone() }
+    }
+
+    /// CONNACK carries the method, and the last word of the exchange [MQTT-4.12.0-5].
+    pub(crate) fn proved(&mut self, data: Option<Bytes>) {
+        self.answer.authentication_method.clone_from(&self.method);
+        self.answer.authentication_data = data;
     }
 
     /// What `client.connected` says.
@@ -136,9 +145,8 @@ fn check(connect: &Connect, limits: &Mqtt) -> Result<(), Fault> {
     if !connect.protocol.is_5() && connect.username.is_none() && connect.password.is_some() {
         return Err(malformed("a password without a user name")); // [MQTT-3.1.2-22] of 3.1.1
     }
-    if connect.authentication_method.is_some() {
-        let text = "no authentication method is supported; connect without one";
-        return Err(Fault::new(reason::BAD_AUTHENTICATION_METHOD, "bad-authentication-method", text));
+    if connect.authentication_data.is_some() && connect.authentication_method.is_none() {
+        return Err(Fault::protocol("authentication data without an authentication method")); // section 3.1.2.11.10
     }
     if connect.client_id.is_empty() && connect.protocol == Protocol::V31 {
         let text = "MQTT 3.1 needs a client identifier";

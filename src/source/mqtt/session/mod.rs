@@ -14,14 +14,16 @@ mod inbound;
 mod invariants;
 pub(super) mod keepalive;
 mod outbound;
+mod proof;
 mod publish;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound};
+use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound, proof::Proof, waiting::Waiting};
 pub(super) use self::{
     inbound::Verdict,
     subscribe::{Filters, Granted},
@@ -33,7 +35,7 @@ use super::{
 };
 use crate::{
     config::Mqtt,
-    event::{Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
+    event::{Bytes, Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
 };
 
 /// What the session wants done, in this order.
@@ -43,6 +45,10 @@ pub(super) enum Output {
     Send(Outgoing),
     /// Publish a message; the verdict comes back under the number, if there is one, and the receipt settles it.
     Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    /// Ask whether the client may subscribe to these; the answers come back under the number, by [`Session::authorized`].
+    Authorize { number: u64, filters: Vec<(Text, QoS)> },
+    /// Let the client prove itself again, by this method if it begins; the answer comes back by [`Session::proved`].
+    Prove { begin: Option<Text>, data: Option<Bytes> },
     /// Raise an event.
     Observe(Detail),
     /// Enter a subscription, then put the retained messages that it brings into the mailbox.
@@ -53,11 +59,12 @@ pub(super) enum Output {
     Goodbye { closing: Closing, with_will: bool },
 }
 
-/// Which events somebody wants; the others are not built.
+/// Which events somebody wants; the others are not built. And whether anybody could deny a subscription.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) delivered: bool,
     pub(super) acked: bool,
+    pub(super) authorize: bool,
 }
 
 /// Events that happened and were not made, because nobody wants them.
@@ -75,6 +82,8 @@ struct Link {
     problem_information: bool,
     max_packet_bytes: usize,
     connect_expiry_s: u32,
+    method: Option<Text>,
+    proof: Proof,
     /// Those that the client defined, and how many it may.
     aliases: HashMap<u16, Text>,
     alias_maximum: u16,
@@ -93,6 +102,7 @@ pub(super) struct Session {
     filters: Filters,
     inbound: Inbound,
     outbound: Outbound,
+    waiting: Waiting,
     link: Link,
     expiry_s: u32,
     /// Whether the mailbox may hold something.
@@ -113,6 +123,7 @@ impl Session {
             filters: Filters::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
+            waiting: Waiting::default(),
             link: Link::new(client, terms),
             expiry_s: terms.session_expiry_s,
             mail: false,
@@ -143,6 +154,7 @@ impl Session {
     pub(super) fn detach(&mut self) {
         self.mailbox.detach();
         self.inbound.detach();
+        self.waiting.clear();
         self.note_figures();
         self.link.aliases.clear();
         self.link.server_aliases = ServerAliases::default();
@@ -173,14 +185,15 @@ impl Session {
         self.expiry_s
     }
 
-    /// Whether reading must pause because too many publishes wait for their receipts. MQTT 5 clients know the bound and keep it.
+    /// Whether reading must pause because too many publishes wait for their receipts (MQTT 5 clients know the bound and keep it), or too
+    /// many subscriptions for their answers.
     pub(super) fn is_full(&self) -> bool {
-        !self.link.protocol.is_5() && self.inbound.waiting() >= usize::from(self.limits.receive_maximum)
+        self.waiting.is_full() || (!self.link.protocol.is_5() && self.inbound.waiting() >= usize::from(self.limits.receive_maximum))
     }
 
-    /// Whether every publish was answered.
+    /// Whether every publish and subscription was answered.
     pub(super) fn is_settled(&self) -> bool {
-        self.inbound.waiting() == 0
+        self.inbound.waiting() == 0 && self.waiting.is_empty()
     }
 
     /// The events since the last call that happened and were not made.
@@ -203,7 +216,6 @@ impl Session {
     /// # Errors
     /// The connection must end.
     pub(super) fn handle(&mut self, packet: Incoming, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
-        let five = self.link.protocol.is_5();
         match packet {
             Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
             Incoming::PubAck(ack) => {
@@ -216,21 +228,12 @@ impl Session {
                 out.push(Output::Send(Outgoing::PubComp(Ack::new(ack.id, code))));
             }
             Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
-            Incoming::Subscribe(packet) => {
-                let id = packet.id;
-                let codes = self.filters.subscribe(packet, five, &self.limits, out)?;
-                out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
-                self.mail = true;
-            }
-            Incoming::Unsubscribe(packet) => {
-                let id = packet.id;
-                let codes = self.filters.unsubscribe(packet, five, out)?;
-                out.push(Output::Send(Outgoing::UnsubAck(self.answers(id, codes))));
-            }
+            Incoming::Subscribe(packet) => self.subscribe(packet, wanted, out)?,
+            Incoming::Unsubscribe(packet) => self.unsubscribe(packet, out)?,
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),
             Incoming::Disconnect(packet) => out.push(self.goodbye(packet)?),
             Incoming::Connect(_) => return Err(Fault::protocol("a second CONNECT")),
-            Incoming::Auth => return Err(Fault::protocol("AUTH without an authentication method")),
+            Incoming::Auth(auth) => self.auth(*auth, out)?,
             Incoming::ServerOnly(name) => return Err(Fault::protocol(format!("{name} from a client"))),
         }
         Ok(())
@@ -312,6 +315,8 @@ impl Link {
             problem_information: terms.problem_information,
             max_packet_bytes: terms.max_packet_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             connect_expiry_s: terms.session_expiry_s,
+            method: terms.method.clone(),
+            proof: Proof::None,
             aliases: HashMap::new(),
             alias_maximum: terms.topic_alias_maximum,
             server_aliases: ServerAliases::new(terms.server_alias_maximum),

@@ -52,19 +52,24 @@ impl Filters {
         self.held.len()
     }
 
-    /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter.
-    pub(super) fn subscribe(&mut self, packet: Subscribe, five: bool, limits: &Mqtt, out: &mut Vec<Output>) -> Result<Vec<u8>, Fault> {
+    /// Takes a SUBSCRIBE; the reason codes of SUBACK, one for each filter. Those of `denied` come before anything else.
+    pub(super) fn subscribe(
+        &mut self,
+        packet: Subscribe,
+        denied: &[Option<u8>],
+        five: bool,
+        limits: &Mqtt,
+        out: &mut Vec<Output>,
+    ) -> Result<Vec<u8>, Fault> {
         let asked = |(filter, options): &(Text, SubscribeOptions)| {
             let valid = topic::check_filter(filter).is_ok();
             valid.then(|| Granted { options: *options, subscription_id: None }.subscription(&own::text(filter)))
         };
         out.push(Output::Observe(Detail::ClientSubscribe(packet.filters.iter().filter_map(asked).collect())));
         let mut codes = Vec::with_capacity(packet.filters.len());
-        for (filter, options) in packet.filters {
-            if options.no_local && topic::split_share(&filter).is_ok_and(|share| share.is_some()) {
-                return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
-            }
-            match self.refuse(&filter, five, limits)? {
+        for (index, (filter, options)) in packet.filters.into_iter().enumerate() {
+            let denied = denied.get(index).copied().flatten();
+            match denied.map_or_else(|| self.refuse(&filter, options, five, limits), |code| Ok(Some(code)))? {
                 Some(code) => codes.push(code),
                 None => {
                     codes.push(options.qos.level());
@@ -73,6 +78,11 @@ impl Filters {
             }
         }
         Ok(codes)
+    }
+
+    /// The filters of a SUBSCRIBE that are refused whatever anybody says about them.
+    pub(super) fn refusals(&self, packet: &Subscribe, five: bool, limits: &Mqtt) -> Result<Vec<Option<u8>>, Fault> {
+        packet.filters.iter().map(|(filter, options)| self.refuse(filter, *options, five, limits)).collect()
     }
 
     fn grant(&mut self, filter: &Text, granted: Granted, out: &mut Vec<Output>) {
@@ -108,7 +118,10 @@ impl Filters {
         Ok(codes)
     }
 
-    fn refuse(&self, filter: &str, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
+    fn refuse(&self, filter: &str, options: SubscribeOptions, five: bool, limits: &Mqtt) -> Result<Option<u8>, Fault> {
+        if options.no_local && topic::split_share(filter).is_ok_and(|share| share.is_some()) {
+            return Err(Fault::protocol("a shared subscription with no local")); // [MQTT-3.8.3-4]
+        }
         if let Some(code) = check(filter, five)? {
             return Ok(Some(code));
         }

@@ -11,12 +11,13 @@ use super::{connect::Terms, *};
 use crate::{
     event::{Outcome, QoS, Refusal},
     source::mqtt::{
-        packet::{Alias, Answers, Connect, Publish},
+        packet::{Alias, Answers, Auth, Connect, Publish},
         samples::{client, connect, message, terms},
     },
 };
 
-const EVERYTHING: Wanted = Wanted { delivered: true, acked: true };
+const EVERYTHING: Wanted = Wanted { delivered: true, acked: true, authorize: false };
+const ASKING: Wanted = Wanted { authorize: true, ..EVERYTHING };
 
 /// A session, and what it published that nobody has settled yet.
 struct Desk {
@@ -38,8 +39,12 @@ impl Desk {
 
     /// Takes a packet; what comes out, as short texts.
     fn take(&mut self, packet: Incoming) -> Result<Vec<String>, Fault> {
+        self.take_as(packet, EVERYTHING)
+    }
+
+    fn take_as(&mut self, packet: Incoming, wanted: Wanted) -> Result<Vec<String>, Fault> {
         let mut out = Vec::new();
-        let handled = self.session.handle(packet, self.now_ms, EVERYTHING, &mut out);
+        let handled = self.session.handle(packet, self.now_ms, wanted, &mut out);
         let advanced = handled.and_then(|()| self.session.advance(self.now_ms, usize::MAX, EVERYTHING, &mut out));
         let texts = self.texts(out);
         advanced.map(|()| texts)
@@ -105,6 +110,11 @@ impl Desk {
                     self.published.push((number, message.topic.to_string(), receipt));
                     text
                 }
+                Output::Authorize { number, filters } => {
+                    let filters: Vec<&str> = filters.iter().map(|(filter, _)| &**filter).collect();
+                    format!("authorize {number} {}", filters.join(" "))
+                }
+                Output::Prove { begin, .. } => format!("prove {begin:?}"),
                 Output::Observe(detail) => observed(&detail),
                 Output::Subscribe { filter, retained, .. } => format!("enter {filter} retained={retained}"),
                 Output::Unsubscribe(filter) => format!("leave {filter}"),
@@ -166,6 +176,10 @@ fn plain(qos: QoS, id: u16, topic: &str) -> Publish {
     }
 }
 
+fn auth(code: u8, method: &str) -> Auth {
+    Auth { code, method: Some(method.into()), data: None }
+}
+
 fn ack(id: u16) -> Ack {
     Ack::new(id, reason::SUCCESS)
 }
@@ -189,7 +203,7 @@ fn what_no_client_may_send_ends_the_connection() {
     let published = |publish: Publish| Incoming::Publish(Box::new(publish));
     for (packet, code) in [
         (Incoming::Connect(Box::new(connect(v5))), reason::PROTOCOL_ERROR),
-        (Incoming::Auth, reason::PROTOCOL_ERROR),
+        (Incoming::Auth(Box::new(auth(reason::RE_AUTHENTICATE, "m"))), reason::PROTOCOL_ERROR),
         (Incoming::ServerOnly("SUBACK"), reason::PROTOCOL_ERROR),
         (published(dup), reason::PROTOCOL_ERROR),
         (published(identified), reason::PROTOCOL_ERROR),

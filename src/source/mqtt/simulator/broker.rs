@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-const WANTED: Wanted = Wanted { delivered: true, acked: true };
+const WANTED: Wanted = Wanted { delivered: true, acked: true, authorize: false };
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -234,6 +234,7 @@ impl Broker {
                     ledger.dropped(guest.device, &dropping.message, dropping.reason, stage.now_ms);
                 }
                 Output::Observe(_) => {}
+                Output::Authorize { .. } | Output::Prove { .. } => unreachable!("nobody is asked"),
                 Output::Subscribe { filter, granted, retained, .. } => self.subscribe(guest, &filter, granted, retained, stage, ledger),
                 Output::Unsubscribe(filter) => {
                     let session = guest.session.as_ref().expect("it is open");

@@ -3,7 +3,7 @@
 use super::{
     auth, closing, delivery, flow, format,
     row::{Check, Row, wire},
-    session, topics,
+    session, topics, websocket,
 };
 
 #[rustfmt::skip]
@@ -58,19 +58,19 @@ pub(super) const ROWS: &[Row] = &[
     ("MQTT-4.9.0-2", "each PUBLISH takes from it, at 0 there is none; a refusing PUBREC gives back", wire!(flow::a_refusing_pubrec_gives_the_place_back)),
     ("MQTT-4.9.0-3", "at 0 all other packets go on", wire!(flow::the_rest_goes_on)),
     ("MQTT-4.12.0-1", "a method that is not supported may get 0x8C or 0x87, and the connection ends", wire!(auth::unknown_method)),
-    ("MQTT-4.12.0-2", "the server asks for more with AUTH and 0x18", Check::Reason("the server offers no authentication method yet")),
-    ("MQTT-4.12.0-3", "the client answers with AUTH and 0x18", Check::Client("")),
-    ("MQTT-4.12.0-4", "the server may refuse at any step, and closes", Check::Reason("the server offers no authentication method yet")),
-    ("MQTT-4.12.0-5", "all AUTH packets and the CONNACK that lets in name the method of CONNECT", Check::Reason("the server offers no authentication method yet")),
+    ("MQTT-4.12.0-2", "the server asks for more with AUTH and 0x18", wire!(auth::codes)),
+    ("MQTT-4.12.0-3", "the client answers with AUTH and 0x18, or stays out", wire!(auth::nothing_but_auth)),
+    ("MQTT-4.12.0-4", "the server may refuse at any step, and closes", wire!(auth::refused_at_any_step)),
+    ("MQTT-4.12.0-5", "all AUTH packets and the CONNACK that lets in name the method of CONNECT", wire!(auth::method_is_named)),
     ("MQTT-4.12.0-6", "without a method in CONNECT the server sends no AUTH, and names none in CONNACK", wire!(auth::without_a_method)),
     ("MQTT-4.12.0-7", "and the client sends none, or its connection ends", wire!(auth::auth_without_a_method)),
-    ("MQTT-4.12.1-1", "re-authentication names the method of CONNECT", Check::Reason("the server offers no authentication method yet")),
-    ("MQTT-4.12.1-2", "if it fails, the connection ends", Check::Reason("the server offers no authentication method yet")),
+    ("MQTT-4.12.1-1", "re-authentication names the method of CONNECT", wire!(auth::again_with_another_method)),
+    ("MQTT-4.12.1-2", "if it fails, the connection ends", wire!(auth::again_in_vain)),
     ("MQTT-4.13.1-1", "a malformed packet or protocol error ends the connection", wire!(closing::faults_end_the_connection)),
     ("MQTT-4.13.2-1", "a code of 0x80 or more ends it, whether it was said or not", wire!(closing::errors_end_it_said_or_not)),
 
-    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", Check::Reason("no WebSocket yet")),
-    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", wire!(websocket::binary_frames)),
+    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", wire!(websocket::frames_are_no_boundaries)),
     ("MQTT-6.0.0-3", "clients offer the subprotocol mqtt", Check::Client("")),
-    ("MQTT-6.0.0-4", "the server chooses it", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-4", "the server chooses it", wire!(websocket::subprotocol)),
 ];

@@ -23,6 +23,7 @@ mod session;
 mod subscribe;
 mod three;
 mod topics;
+mod websocket;
 mod will;
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};

@@ -3,7 +3,7 @@
 use super::{
     acknowledge, closing, connack, connect, delivery, format, publish, retain,
     row::{Check, Row, wire},
-    session, subscribe, topics, will,
+    session, subscribe, topics, websocket, will,
 };
 
 #[rustfmt::skip]
@@ -145,10 +145,10 @@ pub(super) const ROWS: &[Row] = &[
     ("MQTT-4.8.0-1", "a violation of the protocol ends the connection", wire!(closing::faults_end_the_connection)),
     ("MQTT-4.8.0-2", "a passing fault while a packet is handled ends its connection", Check::Elsewhere("`outage`: no acknowledgement while Kafka is away; `mqtt::inbound`: outcomes that nobody knows end the connection")),
 
-    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", Check::Reason("no WebSocket yet")),
-    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-1", "packets come in binary frames; others end the connection", wire!(websocket::binary_frames)),
+    ("MQTT-6.0.0-2", "frames and packets have nothing to do with one another", wire!(websocket::frames_are_no_boundaries)),
     ("MQTT-6.0.0-3", "clients offer the subprotocol mqtt", Check::Client("")),
-    ("MQTT-6.0.0-4", "the server chooses it", Check::Reason("no WebSocket yet")),
+    ("MQTT-6.0.0-4", "the server chooses it", wire!(websocket::subprotocol)),
     ("MQTT-7.0.0-1", "a server that connects to others is a client, too", Check::Reason("it connects to no other MQTT server")),
     ("MQTT-7.0.0-2", "nothing outside the document is needed to work together", Check::Elsewhere("`mqtt::clients`: four independent clients with their defaults")),
     ("MQTT-7.1.1-1", "a server has a transport with an ordered, lossless stream of bytes", wire!(format::tcp_is_a_stream)),

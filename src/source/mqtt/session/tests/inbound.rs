@@ -163,6 +163,20 @@ fn a_publish_sent_again_survives_another_end_of_the_connection() {
 }
 
 #[test]
+fn an_end_in_the_place_of_an_answer_frees_the_identifier() {
+    let denied = Verdict::Denied(Denial { reason_code: reason::NOT_AUTHORIZED, reason: "stale".into() });
+    for (verdict, outcome) in [(denied, Outcome::Stored), (ACCEPTED, refused()), (ACCEPTED, unknown())] {
+        let limits = Mqtt { denied_publish: DeniedPublish::Disconnect, ..Mqtt::default() };
+        let mut desk = Desk::with(connect(Protocol::V311), limits);
+        desk.publish(QOS2, 7, "a");
+        desk.settle("a", verdict, outcome);
+        desk.advance().expect_err("3.1.1 has no words for it");
+        desk.reconnect(connect(Protocol::V311));
+        assert_eq!(desk.publish(QOS2, 7, "a"), ["publish a"], "otherwise it would never be answered");
+    }
+}
+
+#[test]
 fn the_receive_maximum_is_an_error_in_5_and_a_pause_in_3() {
     let limits = Mqtt { receive_maximum: 2, ..Mqtt::default() };
     let mut five = Desk::with(connect(Protocol::V5), limits.clone());

@@ -63,6 +63,60 @@ fn invalid_filters_end_a_3_1_1_connection() {
     }
 }
 
+fn unsubscribe(id: u16, filter: &str) -> Incoming {
+    Incoming::Unsubscribe(Unsubscribe { id, filters: vec![filter.into()] })
+}
+
+impl Desk {
+    fn answer(&mut self, number: u64, answers: &[Option<u8>]) -> Vec<String> {
+        let mut out = Vec::new();
+        self.session.authorized(number, answers.to_vec(), &mut out).expect("no fault");
+        self.texts(out)
+    }
+}
+
+#[test]
+fn what_is_denied_is_not_granted() {
+    let mut desk = Desk::new(Protocol::V5);
+    let asked = desk.take_as(subscribe(&["a", "b/#/c", "d", "e"]), ASKING).unwrap();
+    assert_eq!(asked, ["authorize 0 a d e"], "nobody is asked about what is no filter");
+    assert!(desk.session.is_waiting() && !desk.session.is_settled());
+    let granted = desk.answer(0, &[None, Some(reason::NOT_AUTHORIZED), None]);
+    assert_eq!(granted.last().unwrap(), "SUBACK 9 [01, 8f, 87, 01]");
+    assert_eq!(granted.iter().filter(|text| text.starts_with("enter")).count(), 2);
+    assert!(!desk.session.is_waiting() && desk.session.is_settled());
+}
+
+#[test]
+fn what_comes_behind_a_question_waits_for_its_answer() {
+    let mut desk = Desk::new(Protocol::V5);
+    assert_eq!(desk.take_as(subscribe(&["a"]), ASKING).unwrap(), ["authorize 0 a"]);
+    assert_eq!(desk.take_as(unsubscribe(4, "a"), ASKING).unwrap(), [""; 0]);
+    // The configuration changed meanwhile; the order holds.
+    assert_eq!(desk.give(subscribe(&["a"])), ["authorize 1 a"]);
+    assert_eq!(desk.give(Incoming::PingReq), ["PingResp"]);
+    let answers = desk.answer(0, &[None]);
+    let packets: Vec<_> = answers.iter().filter(|text| text.contains("ACK")).collect();
+    assert_eq!(packets, ["SUBACK 9 [01]", "UNSUBACK 4 [00]"]);
+    assert_eq!(desk.answer(1, &[None]).last().unwrap(), "SUBACK 9 [01]");
+    assert!(desk.give(subscribe(&["b"])).contains(&"SUBACK 9 [01]".to_owned()), "one step again");
+}
+
+#[test]
+fn questions_are_bounded_and_end_with_their_connection() {
+    let mut desk = Desk::new(Protocol::V5);
+    while !desk.session.is_full() {
+        assert!(desk.take_as(subscribe(&["a"]), ASKING).unwrap()[0].starts_with("authorize"));
+    }
+    desk.reconnect(connect(Protocol::V5));
+    assert!(!desk.session.is_full() && !desk.session.is_waiting());
+    assert_eq!(desk.answer(0, &[None]), [""; 0], "an answer to the connection before");
+    assert_eq!(desk.session.filters().texts().count(), 0);
+    let number = desk.take_as(subscribe(&["a"]), ASKING).unwrap();
+    assert_eq!(number, ["authorize 16 a"]);
+    assert_eq!(desk.answer(16, &[Some(0x87)]), ["client.subscribe a", "SUBACK 9 [87]"]);
+}
+
 #[test]
 fn shared_subscriptions() {
     for (protocol, refused) in [(Protocol::V5, 0x8F_u8), (Protocol::V311, 0x8F)] {

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hookgate_fuzz::source::mqtt::fuzz_session::run(input));

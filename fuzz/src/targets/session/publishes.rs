@@ -1,0 +1,170 @@
+//! The client's books over what it publishes.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::{
+    event::{Outcome, QoS, Receipt},
+    source::mqtt::{
+        packet::{Ack, Protocol},
+        reason,
+        session::Verdict,
+    },
+};
+
+/// A publish that the session has let into the pipeline.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) number: u64,
+    pub(super) receipt: Option<Receipt>,
+    pub(super) is_decided: bool,
+    /// The connection that brought it.
+    pub(super) connection: u64,
+}
+
+/// What the pipeline and Kafka have said about a publish.
+#[derive(Debug, Default)]
+struct Said {
+    verdict: Option<Verdict>,
+    outcome: Option<Outcome>,
+}
+
+/// A QoS 1 or 2 PUBLISH of this connection that was not answered yet.
+#[derive(Debug)]
+struct Arrival {
+    id: u16,
+    qos: QoS,
+    /// The same identifier waits already: there is one answer to both.
+    is_excused: bool,
+    /// What it was published under; `None`: the session has refused it itself.
+    number: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Publishes {
+    pub(super) pending: Vec<Pending>,
+    said: HashMap<u64, Said>,
+    arrivals: VecDeque<Arrival>,
+    /// QoS 2 identifiers in use, and what they were published under.
+    held: HashMap<u16, Option<u64>>,
+    /// Those with a positive PUBREC.
+    received: HashSet<u16>,
+}
+
+impl Publishes {
+    /// The session took a QoS 1 or 2 PUBLISH and published it, refused it (`None`), or took it for one that it knows.
+    pub(super) fn arrived(&mut self, id: u16, qos: QoS, published: Option<u64>, is_denied: bool) {
+        let is_duplicate = published.is_none() && !is_denied;
+        let number = if is_duplicate {
+            assert_eq!(qos, QoS::ExactlyOnce, "a QoS 1 PUBLISH {id} is not published");
+            *self.held.get(&id).unwrap_or_else(|| panic!("a QoS 2 PUBLISH {id} is taken for a known one"))
+        } else {
+            published
+        };
+        if qos == QoS::ExactlyOnce && !is_duplicate {
+            let before = self.held.insert(id, number);
+            let may_publish = before.is_none_or(|number| self.has_failed(number));
+            assert!(may_publish, "the QoS 2 identifier {id} is published twice without a release");
+            self.received.remove(&id);
+        }
+        let is_excused = is_duplicate && self.arrivals.iter().any(|arrival| arrival.qos == qos && arrival.id == id);
+        self.arrivals.push_back(Arrival { id, qos, is_excused, number });
+    }
+
+    /// The session has refused a publish itself, before the pipeline.
+    pub(super) fn decided(&mut self, number: u64, verdict: Verdict) {
+        self.said.entry(number).or_default().verdict = Some(verdict);
+    }
+
+    pub(super) fn settled(&mut self, number: u64, outcome: Outcome) {
+        self.said.entry(number).or_default().outcome = Some(outcome);
+    }
+
+    /// PUBACK or PUBREC came.
+    pub(super) fn answered(&mut self, protocol: Protocol, qos: QoS, ack: &Ack) {
+        let arrival = loop {
+            let Some(arrival) = self.arrivals.pop_front() else { panic!("nothing waits for the answer {ack:?} to {qos:?}") };
+            if arrival.id == ack.id && arrival.qos == qos {
+                break arrival;
+            }
+            assert!(arrival.is_excused, "{arrival:?} is passed over by {ack:?}");
+        };
+        self.arrivals.retain(|other| !(other.is_excused && other.id == ack.id));
+        let positive = ack.code < reason::FIRST_ERROR;
+        assert!(positive || protocol.is_5(), "older protocols know no refusal");
+        let denied = match arrival.number {
+            None => true,
+            Some(number) => {
+                let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("{ack:?} before anything is known") };
+                assert!(!matches!(outcome, None | Some(Outcome::Unknown(_))), "{ack:?} after {outcome:?}");
+                assert!(!positive || matches!((outcome, verdict), (Some(Outcome::Stored), Some(_))), "{ack:?} after {outcome:?}, {verdict:?}");
+                matches!(verdict, Some(Verdict::Denied(denial)) if reason::for_publish(denial.reason_code) >= reason::FIRST_ERROR)
+                    || *outcome != Some(Outcome::Stored)
+            }
+        };
+        assert!(!protocol.is_5() || positive != denied, "{ack:?} to {arrival:?}");
+        if qos == QoS::ExactlyOnce {
+            if positive {
+                self.received.insert(ack.id);
+            } else {
+                self.held.remove(&ack.id);
+                self.received.remove(&ack.id);
+            }
+        }
+    }
+
+    /// The connection ends in the place of an answer, for a publish that was denied, refused, or of which nobody knows.
+    pub(super) fn unanswered(&mut self, protocol: Protocol) {
+        let arrival = self.arrivals.pop_front().expect("a publish waits for its answer");
+        if let Some(number) = arrival.number {
+            let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("an end for {arrival:?} before anything is known") };
+            let told = matches!((outcome, verdict), (Some(Outcome::Stored), Some(Verdict::Accepted { .. } | Verdict::Swallowed)));
+            assert!(outcome.is_some() && !told, "an end for {arrival:?} after {outcome:?}, {verdict:?}");
+            assert!(!protocol.is_5() || matches!(outcome, Some(Outcome::Unknown(_))), "an end for {arrival:?}, which MQTT 5 has words for");
+        }
+        if arrival.qos == QoS::ExactlyOnce {
+            self.held.remove(&arrival.id);
+            self.received.remove(&arrival.id);
+        }
+    }
+
+    /// PUBCOMP came.
+    pub(super) fn completed(&mut self, ack: &Ack) {
+        if ack.code == reason::SUCCESS {
+            let number = self.held.remove(&ack.id).unwrap_or_else(|| panic!("{ack:?} for an identifier that is not in use"));
+            let stored = number.is_none_or(|number| self.said.get(&number).is_some_and(|said| said.outcome == Some(Outcome::Stored)));
+            assert!(stored, "{ack:?} before it is stored");
+        } else {
+            assert!(!self.received.contains(&ack.id), "{ack:?} for an identifier that was received");
+        }
+        self.received.remove(&ack.id);
+    }
+
+    /// The connection ended.
+    pub(super) fn broken(&mut self) {
+        self.arrivals.clear();
+    }
+
+    /// Identifiers that the client should release.
+    pub(super) fn to_release(&self) -> Vec<u16> {
+        let mut ids: Vec<_> = self.received.iter().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// QoS 2 identifiers that the client should send again after it came back.
+    pub(super) fn to_repeat(&self) -> Vec<u16> {
+        let mut ids: Vec<_> = self.held.keys().filter(|id| !self.received.contains(id)).copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Everything has been answered.
+    pub(super) fn check_empty(&self) {
+        assert!(self.arrivals.is_empty(), "never answered: {:?}", self.arrivals);
+    }
+
+    fn has_failed(&self, number: Option<u64>) -> bool {
+        let outcome = number.and_then(|number| self.said.get(&number)?.outcome.as_ref());
+        outcome.is_some_and(|outcome| *outcome != Outcome::Stored)
+    }
+}
