@@ -313,6 +313,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
     let place = &new.kafka.place.place;
     let tables = [
         ("[node]", old.node != new.node),
+        ("[node] data_dir or [store]", old.store != new.store),
         ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[admin]", old.admin != new.admin),

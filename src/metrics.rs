@@ -115,6 +115,11 @@ metrics! {
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
     kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
+    store_commits: Counter = "store_commits", "Groups of changes made durable";
+    store_changes: Counter = "store_changes", "Changes in these groups";
+    store_failures: Counter = "store_failures", "Times that the store could not be written";
+    store_writable: Gauge = "store_writable", "1 while the store takes changes, 0 while it fails or there is none";
+    store_damaged: Counter = "store_damaged", "Records of the store that could not be read at the start";
     config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
     config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
 }

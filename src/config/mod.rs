@@ -16,6 +16,7 @@ mod network;
 mod problem;
 mod reader;
 mod route;
+mod store;
 mod template;
 mod tls;
 
@@ -37,6 +38,7 @@ pub use self::{
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
+    store::{Store, SyncPolicy},
     template::{Field, Part, Template, TemplateError},
     tls::{ClientCertificates, Tls, TlsVersion},
 };
@@ -47,6 +49,8 @@ use crate::hook::Hook;
 pub struct Config {
     /// `[node]`: this process's name in records and logs.
     pub node: String,
+    /// `[node] data_dir` and `[store]`; without it everything lives in memory only.
+    pub store: Option<Store>,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
@@ -96,7 +100,8 @@ impl Config {
 
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
-        let node = table.table("node", |node| node.text("name").map(|name| name.value)).flatten();
+        let (node, data_dir) = table.table("node", |node| (node.text("name"), node.text("data_dir"))).unwrap_or_default();
+        let store = Store::read(table, data_dir.map(|data_dir| folder.join(data_dir.value)));
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let admin = table.table("admin", Admin::read).flatten();
@@ -122,7 +127,8 @@ impl Config {
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        Config { node: node.unwrap_or_else(|| "hookgate".to_owned()), listeners, mqtt, admin, kafka, access, keys, guests, routes }
+        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
+        Config { node, store, listeners, mqtt, admin, kafka, access, keys, guests, routes }
     }
 
     fn read_access(table: &Table<'_>, routes: &[Route], folder: &Path) -> Access {

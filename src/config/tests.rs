@@ -113,6 +113,28 @@ fn a_file_that_is_no_toml_says_only_that() {
 }
 
 #[test]
+fn the_store_needs_a_folder_and_an_interval_its_policy() {
+    let around = |tables: &str| format!("{tables}\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"embedded\"");
+    let store = |tables: &str| Config::parse(Path::new("/etc/hookgate.toml"), &around(tables)).0.store;
+    let at = |folder: &str, sync| Some(Store { folder: folder.into(), sync });
+    assert_eq!(store(""), None);
+    assert_eq!(store("[node]\ndata_dir = \"data\""), at("/etc/data", SyncPolicy::Always));
+    assert_eq!(store("[node]\ndata_dir = \"/var\"\n[store]\nsync = \"never\""), at("/var", SyncPolicy::Never));
+    assert_eq!(store("[node]\ndata_dir = \"d\"\n[store]\nsync = \"interval\""), at("/etc/d", SyncPolicy::Interval(1_000)));
+    let slow = "[node]\ndata_dir = \"d\"\n[store]\nsync = \"interval\"\nsync_interval_ms = 50";
+    assert_eq!(store(slow), at("/etc/d", SyncPolicy::Interval(50)));
+    check(&around("[store]\nsync = \"always\""), &["h.toml:1:1: store: does nothing without a `data_dir`"]);
+    check(
+        &around("[node]\ndata_dir = \"d\"\n[store]\nsync = \"often\"\nsync_interval_ms = 0"),
+        &[
+            "h.toml:4:8: store.sync = \"often\" is not known",
+            "h.toml:5:20: store.sync_interval_ms does nothing with this `sync`",
+            "h.toml:5:20: store.sync_interval_ms: 0 does not fit",
+        ],
+    );
+}
+
+#[test]
 fn a_gate_needs_a_door() {
     check("listener = []\n[kafka]\nbootstrap_servers = \"embedded\"", &["h.toml:1:12: listener is empty"]);
 }

@@ -90,6 +90,15 @@ pub enum ExchangeVerdict {
     Abstain,
 }
 
+/// What a round of enhanced authentication has for the client, if it is not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A challenge; the client's answer comes next.
+    Proceed(Option<Bytes>),
+    /// It is who it says.
+    Allow(Option<Bytes>),
+}
+
 /// What somebody who was asked about a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

@@ -14,7 +14,7 @@ pub use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 
 pub use self::{
-    access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling},
+    access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling, Step},
     message::{Header, Message, Properties, QoS},
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access,
     config::{Authenticator, OnFailure},
-    event::{Bytes, Client, Denial, ExchangeVerdict, Round, Text, now_ms},
+    event::{Bytes, Client, Denial, ExchangeVerdict, Round, Step, Text, now_ms},
     guest::{Asked, Guest},
     hook::Hook,
 };
@@ -31,15 +31,6 @@ pub struct Exchange {
     round: u32,
     memo: Bytes,
     partner: Option<Arc<Guest>>,
-}
-
-/// What goes to the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A challenge; the client's answer comes next.
-    Proceed(Option<Bytes>),
-    /// It is who it says.
-    Allow(Option<Bytes>),
 }
 
 impl Exchange {

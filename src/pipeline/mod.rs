@@ -22,7 +22,7 @@ use prometheus_client::metrics::counter::Counter;
 use self::chain::{Judgement, Shape};
 pub use self::{
     access::{Permissions, Refused},
-    exchange::{Exchange, Step},
+    exchange::Exchange,
     plan::Plan,
 };
 use crate::{

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
-    (2, &["guest", "kafka", "access"]),
+    (2, &["guest", "kafka", "access", "store"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
     (5, &["source", "admin"]),
@@ -24,6 +24,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rdkafka", &["kafka"]),
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
+    ("fjall", &["store"]),
     ("rustls", &["source"]),
     ("tokio_rustls", &["source"]),
     ("x509_parser", &["source"]),

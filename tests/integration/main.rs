@@ -4,6 +4,7 @@
 mod access;
 mod command_line;
 mod doors;
+mod durable;
 mod examples;
 mod floors;
 mod hostile;

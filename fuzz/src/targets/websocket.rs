@@ -1,7 +1,7 @@
-//! MQTT over WebSocket: a client's bytes become a stream, or an end; how they are cut changes nothing.
+//! MQTT over WebSocket: a client's bytes become a stream, or an end; how they are cut changes nothing, and answers are bounded.
 //!
 //! The first byte of the input says how: bit 0 whether the request is in the input or a good one goes before it, the rest the size of the
-//! pieces (0: all at once).
+//! pieces of what follows the request (0: all at once).
 
 use std::{
     io,
@@ -32,7 +32,8 @@ pub fn run(input: &[u8]) {
 
 /// The stream until its end, and which end; `None`: the request was not taken.
 fn serve(bytes: &[u8], step: usize) -> Option<(Vec<u8>, Option<io::ErrorKind>)> {
-    let socket = Socket { bytes: bytes.to_vec(), at: 0, step, written: 0 };
+    let request = bytes.windows(4).position(|end| end == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+    let socket = Socket { bytes: bytes.to_vec(), request, at: 0, step, written: 0 };
     let mut stream = ready(pin!(WebSocket::accept(socket, "/mqtt", MAX_PACKET_BYTES))).ok()?;
     let (mut said, mut space) = (Vec::new(), [0; 64]);
     loop {
@@ -61,6 +62,9 @@ fn ready<T>(future: Pin<&mut impl Future<Output = T>>) -> T {
 /// A client that has sent everything and takes everything.
 struct Socket {
     bytes: Vec<u8>,
+    /// Where the request ends; what follows is sent afterwards, as a client must. It comes at once: in dozens of small pieces the crate
+    /// takes it for an attack.
+    request: usize,
     at: usize,
     step: usize,
     written: usize,
@@ -68,7 +72,8 @@ struct Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let end = (self.at + self.step.min(into.remaining())).min(self.bytes.len());
+        let (step, last) = if self.at < self.request { (usize::MAX, self.request) } else { (self.step, self.bytes.len()) };
+        let end = (self.at + step.min(into.remaining())).min(last);
         into.put_slice(&self.bytes[self.at..end]);
         self.at = end;
         Poll::Ready(Ok(()))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, publish::publish};
+use super::{Shared, publish::publish, session::Trace};
 use crate::{
     event::{Client, Detail, DropReason, Dropping, Message, Receipt, Text},
     pipeline::Permissions,
@@ -112,7 +112,9 @@ async fn publish_wills(mut wills: mpsc::Receiver<Late<Box<Message>>>, shared: We
         let Some(shared) = shared.upgrade() else { return };
         match late {
             Late::Do(client, message) => {
-                if let (_, Some(routed)) = publish(&shared, &client, *message, Receipt::nobody(), &mut Permissions::default()).await {
+                let mut permissions = Permissions::default();
+                let published = publish(&shared, &client, *message, Receipt::nobody(), Trace::None, &mut permissions);
+                if let (_, Some(routed)) = published.await {
                     shared.bus.send(&client.client_id, &mut vec![routed]).await;
                 }
             }

@@ -7,6 +7,9 @@
 //! A publisher always takes the same shard, so its messages stay in order. A message without a receiver does not come here. When a
 //! Router dies, its shard's task starts another one and reports what was inside as not delivered ([`DropReason::BusRestarted`]).
 //!
+//! What the store has to do with a message travels along, and is done together with its arrival in the mailboxes: one batch for all of its
+//! durable receivers, with the publisher's own trace in it, settles the message's share in the receipt.
+//!
 //! rumqttd has no way to end a Router: its thread stays, parked, when a bus is dropped. A process has one bus.
 
 use std::{
@@ -27,8 +30,9 @@ use tokio::sync::Semaphore;
 
 use super::{aftermath::Aftermath, mailbox::Rejected, subscriptions::Receivers};
 use crate::{
-    event::{DropReason, Message},
+    event::{DropReason, Message, Receipt},
     metrics::Metrics,
+    store::{Change, Store},
 };
 
 /// The topic of a shard; its Router knows no other.
@@ -45,6 +49,17 @@ pub(super) const MAX_BATCH: usize = 64;
 pub(super) struct Routed {
     pub(super) message: Arc<Message>,
     pub(super) receivers: Receivers,
+    /// What the store has to do with it.
+    pub(super) stored: Option<Stored>,
+}
+
+/// What the store has to do with a message.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// What becomes durable together with the deliveries.
+    pub(super) change: Option<Change>,
+    /// To be settled when the deliveries are durable.
+    pub(super) share: Receipt,
 }
 
 /// The bus.
@@ -66,6 +81,7 @@ struct Shard {
     next: AtomicU64,
     credits: Semaphore,
     metrics: Arc<Metrics>,
+    store: Option<Store>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -76,7 +92,7 @@ impl std::fmt::Debug for Shard {
 
 impl Bus {
     /// Starts `shards` Routers and the tasks that empty them.
-    pub(super) fn start(shards: usize, metrics: &Arc<Metrics>, aftermath: &Aftermath) -> Result<Self, BusError> {
+    pub(super) fn start(shards: usize, metrics: &Arc<Metrics>, aftermath: &Aftermath, store: Option<&Store>) -> Result<Self, BusError> {
         let mut started = Vec::new();
         for number in 0..shards {
             let (tx, rx) = link(number)?;
@@ -87,6 +103,7 @@ impl Bus {
                 next: AtomicU64::new(0),
                 credits: Semaphore::new(CREDITS),
                 metrics: Arc::clone(metrics),
+                store: store.cloned(),
             });
             tokio::spawn(empty(Arc::downgrade(&shard), rx, aftermath.clone()));
             started.push(shard);
@@ -161,7 +178,7 @@ async fn empty(shard: std::sync::Weak<Shard>, mut rx: LinkRx, aftermath: Afterma
                 let (lost, batch) = shard.arrived(number);
                 shard.credits.add_permits(lost.len() + usize::from(batch.is_some()));
                 report(lost, &aftermath).await;
-                deliver(batch.unwrap_or_default(), &aftermath).await;
+                deliver(batch.unwrap_or_default(), shard.store.as_ref(), &aftermath).await;
             }
             Ok(Some(Notification::Unschedule)) => {
                 if rx.wake().await.is_err() {
@@ -200,19 +217,32 @@ async fn restart(shard: &Arc<Shard>, aftermath: &Aftermath) -> LinkRx {
     }
 }
 
-async fn deliver(batch: Vec<Routed>, aftermath: &Aftermath) {
-    for Routed { message, receivers } in batch {
-        for receiver in receivers.sessions {
-            if let Err(rejected) = receiver.mailbox.push(receiver.parcel(&message)) {
-                dropped(*rejected, aftermath).await;
-            }
+async fn deliver(batch: Vec<Routed>, store: Option<&Store>, aftermath: &Aftermath) {
+    for routed in batch {
+        if let (Some(store), Some(_)) = (store, &routed.stored) {
+            store.room().await;
         }
-        for group in receivers.groups {
-            if let Err(rejected) = group.deliver(&message) {
-                dropped(*rejected, aftermath).await;
-            }
+        for rejected in put(routed, store) {
+            dropped(*rejected, aftermath).await;
         }
     }
+}
+
+/// Puts a message into its receivers' mailboxes; what they did not take.
+fn put(Routed { message, receivers, stored }: Routed, store: Option<&Store>) -> Vec<Box<Rejected>> {
+    let mut batch = if stored.is_some() { store.map(Store::batch) } else { None };
+    let mut rejected = Vec::new();
+    for receiver in receivers.sessions {
+        rejected.extend(receiver.mailbox.push_in(receiver.parcel(&message), batch.as_mut()).err());
+    }
+    for group in receivers.groups {
+        rejected.extend(group.deliver(&message, batch.as_mut()).err());
+    }
+    if let (Some(mut batch), Some(Stored { change, share })) = (batch, stored) {
+        change.into_iter().for_each(|change| batch.add(change));
+        batch.share(share);
+    }
+    rejected
 }
 
 async fn dropped(Rejected { parcel, reason, client }: Rejected, aftermath: &Aftermath) {
@@ -220,7 +250,7 @@ async fn dropped(Rejected { parcel, reason, client }: Rejected, aftermath: &Afte
 }
 
 async fn report(lost: Vec<Vec<Routed>>, aftermath: &Aftermath) {
-    for Routed { message, receivers } in lost.into_iter().flatten() {
+    for Routed { message, receivers, .. } in lost.into_iter().flatten() {
         let groups = receivers.groups.iter().filter_map(|group| group.anybody());
         let clients: Vec<_> = receivers.sessions.iter().map(|receiver| receiver.mailbox.client()).chain(groups).collect();
         for client in clients {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! An acknowledgement leaves when the receipt of its publish is settled, in the order of arrival; delivery to subscribers does not wait
-//! for it. Sessions and retained messages live in memory.
+//! for it, but where the store makes it durable. Sessions and retained messages live in memory; with a `data_dir` the store follows them,
+//! and [`restore`] puts them back when the process starts again.
 //!
 //! Names of the codec crate appear in
 //! [`codec`] only, rumqttd's in [`dispatch`] only.
@@ -27,6 +28,7 @@ mod packet;
 mod publish;
 mod rate;
 mod reason;
+mod restore;
 mod retained;
 #[cfg(test)]
 mod samples;
@@ -61,6 +63,7 @@ use crate::{
     event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
+    store::{Store, StoreError},
 };
 
 /// Routers of the bus, at most: each is a thread.
@@ -79,6 +82,9 @@ pub enum BrokerError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// What outlives the process cannot be read or kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A listener's certificate cannot be used; every problem at once.
     #[error("{} listener(s) cannot be set up, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Doors(Vec<Problem>),
@@ -110,6 +116,7 @@ struct Shared {
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
+    store: Option<Store>,
     phase: watch::Sender<Phase>,
 }
 
@@ -155,22 +162,26 @@ impl Broker {
             listeners.push((setup, address, socket));
         }
         let metrics = Arc::clone(pipeline.metrics());
+        let (store, restored) = restore::open(config, &metrics).await?;
         let (aftermath, pending) = Aftermath::new();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath).map_err(|error| BrokerError::Bus(Box::new(error)))?;
+        let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath, store.as_ref())
+            .map_err(|error| BrokerError::Bus(Box::new(error)))?;
         let shared = Arc::new(Shared {
             limits: ArcSwap::from_pointee(config.mqtt.clone()),
             pipeline,
             subscriptions: Subscriptions::new(config.mqtt.shared_strategy),
-            retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics)),
+            retained: Retained::new(config.mqtt.max_retained_messages, Arc::clone(&metrics), store.clone()),
             metrics,
             sys: Sys::default(),
             sessions: Sessions::new(),
             bus,
             aftermath,
+            store,
             phase: watch::Sender::new(Phase::Running),
         });
         pending.start(&shared);
+        restore::put_back(&shared, restored).await;
         tokio::spawn(sessions::expire(Arc::downgrade(&shared)));
         tokio::spawn(sys::publish(Arc::downgrade(&shared), config.node.as_str().into()));
         let (hold, alive) = mpsc::channel(1);
@@ -236,7 +247,8 @@ impl Broker {
     }
 
     /// Ends in order: accepts no more, reads no more, waits at most `patience` until every publish that was read is settled and
-    /// acknowledged, tells clients, and publishes their wills, also those that wait for their delay: sessions end with the process.
+    /// acknowledged, tells clients, and publishes their wills. Without a store sessions end with the process, and
+    /// so wills that wait for their delay are published too; with one, sessions that outlive their connection stay in it.
     ///
     /// Whether everything was finished in time.
     pub async fn drain(mut self, patience: Duration) -> bool {
@@ -254,6 +266,9 @@ impl Broker {
             self.shared.phase.send_replace(Phase::Stopped);
             // Connections end at once now; their sockets get a moment for DISCONNECT.
             let _ = tokio::time::timeout(Duration::from_secs(1), async { while self.alive.recv().await.is_some() {} }).await;
+        }
+        if let Some(store) = self.shared.store.clone() {
+            let _ = tokio::task::spawn_blocking(move || store.close()).await; // an error: it has panicked, and said so
         }
         finished
     }

@@ -1,14 +1,19 @@
 //! The last message of each topic, for those who subscribe later.
 //!
 //! A tree by topic level, so that a subscription costs what its filter reaches. Bounded in messages; a topic deeper than
-//! [`MOST_TOPIC_LEVELS`] (only a guest could make one) is not retained.
+//! [`MOST_TOPIC_LEVELS`] (only a guest could make one) is not retained. With a store, what is retained outlives the process.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
 use super::session::connect::too_deep;
-use crate::{config::MOST_TOPIC_LEVELS, event::Message, metrics::Metrics};
+use crate::{
+    config::MOST_TOPIC_LEVELS,
+    event::{Message, Receipt},
+    metrics::Metrics,
+    store::{Change, Store},
+};
 
 /// What became of a message with the retain flag.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +32,7 @@ pub(super) struct Retained {
     tree: RwLock<Tree>,
     max_messages: usize,
     metrics: Arc<Metrics>,
+    store: Option<Store>,
 }
 
 #[derive(Debug, Default)]
@@ -43,16 +49,35 @@ struct Node {
 
 impl Retained {
     /// None yet, and at most `max_messages`.
-    pub(super) fn new(max_messages: usize, metrics: Arc<Metrics>) -> Self {
-        Retained { tree: RwLock::default(), max_messages, metrics }
+    pub(super) fn new(max_messages: usize, metrics: Arc<Metrics>, store: Option<Store>) -> Self {
+        Retained { tree: RwLock::default(), max_messages, metrics, store }
     }
 
-    /// Keeps a message that was published with the retain flag, or clears its topic when it is empty.
-    pub(super) fn keep(&self, message: &Arc<Message>) -> Kept {
+    /// Puts back what was stored, up to the bound; how many did not fit.
+    pub(super) fn restore(&self, messages: impl IntoIterator<Item = Arc<Message>>, now_ms: u64) -> usize {
+        let mut refused = 0;
+        for message in messages {
+            if has_expired(&message, now_ms) {
+                self.persist(None, || Change::Cleared(message.topic.clone()));
+            } else if self.put(&message, None) == Kept::Full {
+                refused += 1;
+            }
+        }
+        refused
+    }
+
+    /// Keeps a message that was published with the retain flag, or clears its topic when it is empty; a share of `receipt` waits until
+    /// that is durable.
+    pub(super) fn keep(&self, message: &Arc<Message>, receipt: Option<&Receipt>) -> Kept {
         if message.payload.is_empty() {
-            self.forget(&message.topic);
+            self.remove(&message.topic, receipt, |_| true);
             return Kept::Cleared;
         }
+        self.put(message, Some(receipt))
+    }
+
+    /// Without `receipt` it comes from the store, which needs not be told.
+    fn put(&self, message: &Arc<Message>, receipt: Option<Option<&Receipt>>) -> Kept {
         let mut tree = self.tree.write();
         if too_deep(&message.topic, MOST_TOPIC_LEVELS) || (tree.count >= self.max_messages && tree.root.get(&message.topic).is_none()) {
             return Kept::Full;
@@ -60,6 +85,9 @@ impl Retained {
         if tree.root.node(&message.topic).message.replace(Arc::clone(message)).is_none() {
             tree.count += 1;
             self.metrics.retained_messages.inc();
+        }
+        if let Some(receipt) = receipt {
+            self.persist(receipt, || Change::Retained(Arc::clone(message)));
         }
         Kept::Stored
     }
@@ -73,22 +101,34 @@ impl Retained {
             if has_expired(message, now_ms) { expired.push(message.topic.clone()) } else { found.push(Arc::clone(message)) }
         });
         for topic in expired {
-            self.remove(&topic, |message| has_expired(message, now_ms));
+            self.remove(&topic, None, |message| has_expired(message, now_ms));
         }
         found
     }
 
-    /// Forgets the retained message of a topic; whether there was one.
-    pub(super) fn forget(&self, topic: &str) -> bool {
-        self.remove(topic, |_| true)
+    /// Under the tree's lock, so that the store sees changes of one topic in the order in which they were made.
+    fn persist(&self, receipt: Option<&Receipt>, change: impl FnOnce() -> Change) {
+        if let Some(store) = &self.store {
+            let mut batch = store.batch();
+            batch.add(change());
+            if let Some(receipt) = receipt {
+                batch.share(receipt.clone());
+            }
+        }
     }
 
-    fn remove(&self, topic: &str, condition: impl Fn(&Message) -> bool) -> bool {
+    /// Forgets the retained message of a topic; whether there was one.
+    pub(super) fn forget(&self, topic: &str) -> bool {
+        self.remove(topic, None, |_| true)
+    }
+
+    fn remove(&self, topic: &str, receipt: Option<&Receipt>, condition: impl Fn(&Message) -> bool) -> bool {
         let mut tree = self.tree.write();
         let removed = tree.root.remove(&mut topic.split('/').take(MOST_TOPIC_LEVELS), &condition);
         if removed {
             tree.count -= 1;
             self.metrics.retained_messages.dec();
+            self.persist(receipt, || Change::Cleared(topic.into()));
         }
         removed
     }

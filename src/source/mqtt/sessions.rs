@@ -4,9 +4,10 @@
 //! it has read and says when it is done, so that the order of one client's events holds over connections. A tenancy has a number: a
 //! connection that comes to its end late cannot touch its successor's session.
 //!
-//! Sessions live in memory. They end when their expiry interval has passed, and with the process. Each ends once, in [`dissolve`], which
+//! Sessions end when their expiry interval has passed, and with the process unless they are durable. Each ends once, in [`dissolve`], which
 //! gives the last events of its life: `session.created` = `session.discarded` + `session.terminated` + those alive.
 
+mod ending;
 mod kick;
 
 use std::{
@@ -22,14 +23,17 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-pub(super) use self::kick::kick;
+pub(super) use self::{
+    ending::{Ending, dissolve, end, end_with_process},
+    kick::kick,
+};
 use super::{
     Shared,
-    mailbox::{Mailbox, Parcel},
+    mailbox::Mailbox,
     reason,
     session::{Session, connect::LastWill},
 };
-use crate::event::{Client, Closing, Detail, DropReason, Dropping, Text, now_ms};
+use crate::event::{Client, Text, now_ms};
 
 const SHARDS: usize = 16;
 
@@ -139,6 +143,25 @@ impl Sessions {
         }
     }
 
+    /// Numbers below `first` are in use by restored sessions.
+    pub(super) fn number_from(&self, first: u64) {
+        self.next_number.fetch_max(first, Ordering::Relaxed);
+    }
+
+    /// Puts back a restored session: it waits for its client, until `ends`; its will until `will_due`.
+    pub(super) fn put_back(&self, session: Box<Session>, will: Option<Will>, ends: Option<Instant>, will_due: Option<Instant>) {
+        let (client_id, number) = (session.mailbox().client_id().clone(), self.number());
+        let look = will_due.into_iter().chain(ends).min();
+        let state = State::Parked(Box::new(Parked { session, will, ends, look }));
+        let mut shard = self.shard(&client_id).lock();
+        shard.insert(client_id.clone(), Slot { number, state });
+        if let Some(look) = look {
+            self.agenda.lock().insert((look, number), client_id);
+        }
+        drop(shard);
+        self.agenda_changed.notify_one();
+    }
+
     /// A number that no session or tenancy had before.
     pub(super) fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
@@ -212,6 +235,7 @@ impl Sessions {
         let ends = (expiry_s != u32::MAX).then(|| after(expiry_s));
         let will_due = will.as_ref().map(|(_, will)| after(will.delay_s.min(expiry_s)));
         let look = will_due.into_iter().chain(ends).min();
+        session.leave(will.is_some(), now_ms());
         {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == tenancy.number) else { return Err(session) };
@@ -256,7 +280,10 @@ impl Sessions {
             let mut shard = self.shard(&client_id).lock();
             let Some(slot) = shard.get_mut(&client_id).filter(|slot| slot.number == number) else { continue };
             let State::Parked(parked) = &mut slot.state else { continue };
-            due.extend(parked.will.take().map(Due::Will));
+            if let Some(will) = parked.will.take() {
+                parked.session.forget_will(); // now: a will that its client brings when it comes back is another one
+                due.push(Due::Will(will));
+            }
             match parked.ends {
                 Some(ends) if ends <= now => {
                     if let Some(Slot { state: State::Parked(parked), .. }) = shard.remove(&client_id) {
@@ -273,11 +300,12 @@ impl Sessions {
         due
     }
 
-    /// Takes the sessions that wait for their client, at the end of the process.
+    /// Takes the sessions that wait for their client and end with the process.
     fn take_parked(&self) -> Vec<Box<Session>> {
         let mut sessions = Vec::new();
         for shard in &self.shards {
-            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(slot.state, State::Parked(_))) {
+            for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable()))
+            {
                 if let State::Parked(parked) = slot.state {
                     sessions.push(parked.session);
                 }
@@ -286,12 +314,14 @@ impl Sessions {
         sessions
     }
 
-    /// Takes the wills that still wait, at the end of the process.
+    /// Takes the wills that still wait at the end of the process, of sessions that end with it.
     fn waiting_wills(&self) -> Vec<Will> {
         let mut wills = Vec::new();
         for shard in &self.shards {
             for slot in shard.lock().values_mut() {
-                if let State::Parked(parked) = &mut slot.state {
+                if let State::Parked(parked) = &mut slot.state
+                    && !parked.session.is_durable()
+                {
                     wills.extend(parked.will.take());
                 }
             }
@@ -346,58 +376,4 @@ pub(super) async fn publish_will(shared: &Shared, (client, will): Will) {
     let mut message = will.message;
     message.received_at_ms = now_ms();
     shared.aftermath.publish(client, message).await;
-}
-
-/// Why a session ends.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// A clean start threw it away.
-    Discarded,
-    /// Anything else.
-    Terminated(Closing),
-}
-
-impl Ending {
-    /// `session.terminated` with a code and a stable word.
-    pub(super) fn because(reason_code: u8, word: &'static str) -> Self {
-        Ending::Terminated(Closing { reason_code, reason: Text::from_static(word) })
-    }
-}
-
-/// Ends a session for good: its subscriptions go, what it held of shared ones goes to other members, and the rest is dropped. The last
-/// events of its life, in order, for whoever raises them; that its subscriptions are gone goes without saying, as in EMQX.
-#[must_use]
-pub(super) fn dissolve(shared: &Shared, session: &mut Session, ending: Ending) -> Vec<Detail> {
-    shared.metrics.sessions.dec();
-    for filter in session.filters().texts() {
-        shared.subscriptions.remove(filter, session.number());
-        shared.metrics.subscriptions.dec();
-    }
-    let dropped = |parcel: Parcel| Dropping { message: parcel.message, reason: DropReason::SessionEnded, explanation: Text::new() };
-    let hand_on = |parcel: &Parcel| {
-        let group = parcel.share.as_deref().and_then(|filter| shared.subscriptions.group(filter));
-        group.is_some_and(|group| group.deliver(&parcel.message).is_ok())
-    };
-    let lost = session.end().into_iter().filter(|parcel| !parcel.message.is_the_servers() && !hand_on(parcel));
-    let mut last: Vec<Detail> = lost.map(|parcel| Detail::MessageDropped(dropped(parcel))).collect();
-    last.push(match ending {
-        Ending::Discarded => Detail::SessionDiscarded,
-        Ending::Terminated(closing) => Detail::SessionTerminated(closing),
-    });
-    last
-}
-
-/// Ends a session that no connection has.
-pub(super) async fn end(shared: &Shared, mut session: Box<Session>, ending: Ending) {
-    let client = session.mailbox().client();
-    for detail in dissolve(shared, &mut session, ending) {
-        shared.aftermath.raise(Arc::clone(&client), detail).await;
-    }
-}
-
-/// Ends the sessions that do not outlive the process, when it ends in order. None does: they are kept in memory only.
-pub(super) async fn end_with_process(shared: &Shared) {
-    for session in shared.sessions.take_parked() {
-        end(shared, session, Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;
-    }
 }

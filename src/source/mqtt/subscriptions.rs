@@ -56,6 +56,11 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
+    /// Whether this session's delivery of the message is stored.
+    pub(super) fn stores(&self, message: &Message) -> bool {
+        self.mailbox.stores(self.qos.min(message.qos))
+    }
+
     /// The message as this session gets it.
     pub(super) fn parcel(&self, message: &Arc<Message>) -> Parcel {
         Parcel {
@@ -78,6 +83,11 @@ pub(super) struct Receivers {
 }
 
 impl Receivers {
+    /// Whether any delivery of the message may be stored.
+    pub(super) fn store(&self, message: &Message) -> bool {
+        self.sessions.iter().any(|receiver| receiver.stores(message)) || self.groups.iter().any(|group| group.stores(message))
+    }
+
     /// Nobody.
     pub(super) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.groups.is_empty()

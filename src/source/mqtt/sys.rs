@@ -103,7 +103,7 @@ fn deliver(shared: &Shared, message: &Arc<Message>) {
     let receivers = shared.subscriptions.receivers(&message.topic, "");
     let there = receivers.sessions.iter().filter(|receiver| receiver.mailbox.is_connected());
     let lost = there.filter(|receiver| receiver.mailbox.push(receiver.parcel(message)).is_err()).count()
-        + receivers.groups.iter().filter(|group| group.deliver(message).is_err()).count();
+        + receivers.groups.iter().filter(|group| group.deliver(message, None).is_err()).count();
     shared.metrics.sys_messages_dropped.inc_by(lost as u64);
 }
 

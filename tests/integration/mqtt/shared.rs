@@ -11,13 +11,17 @@ async fn member(broker: &Running, connect: Connect, filter: &str, qos: u8) -> Wi
     wire
 }
 
-/// Publishes numbers at QoS 1, each after the one before was acknowledged.
+/// Publishes numbers at QoS 1, each after the one before was acknowledged, and waits until all have reached their queues: an
+/// acknowledgement may come before that, but the messages of one publisher stay in order.
 async fn publish(broker: &Running, topic: &str, numbers: std::ops::Range<u8>) {
     let mut wire = Wire::connect(broker, Connect::v5("publisher")).await;
+    wire.subscribe(1, "fence", 0).await;
     for number in numbers {
         wire.publish(2, 7, topic, [number]).await;
         wire.expect_ack(4, 7, 0).await;
     }
+    wire.publish(0, 0, "fence", "").await;
+    wire.expect_publish().await;
 }
 
 /// The payloads until the answer to a ping; QoS 1 is acknowledged.

@@ -12,7 +12,7 @@ use crate::{
         Phase,
         mailbox::Mailbox,
         reason::{self, Fault},
-        session::Session,
+        session::{Session, Trace},
         sessions::{self, Demand, Ending, Eviction, Handover, Tenancy},
     },
 };
@@ -115,7 +115,8 @@ impl Connection {
         if !with_will {
             self.terms.will = None;
         }
-        let stays = self.session.as_ref().is_some_and(|session| session.expiry_s() > 0) && *self.shared.phase.borrow() == Phase::Running;
+        let running = *self.shared.phase.borrow() == Phase::Running;
+        let stays = self.session.as_ref().is_some_and(|session| session.expiry_s() > 0 && (running || session.is_durable()));
         if self.terms.will.as_ref().is_some_and(|will| will.delay_s == 0 || !stays) {
             self.publish_will();
         }
@@ -125,7 +126,7 @@ impl Connection {
         if let Some(will) = self.terms.will.take() {
             let mut message = Box::new(will.message);
             message.received_at_ms = now_ms();
-            self.lane.add(Work::Publish { message, number: None, receipt: Receipt::nobody() });
+            self.lane.add(Work::Publish { message, number: None, receipt: Receipt::nobody(), trace: Trace::None });
         }
     }
 

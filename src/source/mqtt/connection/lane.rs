@@ -21,14 +21,14 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Text},
-    pipeline::{Exchange, Permissions, Step},
+    event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Step, Text},
+    pipeline::{Exchange, Permissions},
     source::mqtt::{
         Shared,
         dispatch::{MAX_BATCH, Routed},
         publish::publish,
         reason,
-        session::Verdict,
+        session::{Trace, Verdict},
     },
 };
 
@@ -41,6 +41,7 @@ pub(super) enum Work {
         message: Box<Message>,
         number: Option<u64>,
         receipt: Receipt,
+        trace: Trace,
     },
     Observe(Detail),
     /// The last events of a session that this connection's client threw away: of the client that left it.
@@ -146,8 +147,8 @@ impl Lane {
             }
             Work::Observe(detail) => promptly(pin!(shared.pipeline.observe(client, detail)), shared, client, batch).await,
             Work::Past(former, detail) => promptly(pin!(shared.pipeline.observe(&former, detail)), shared, client, batch).await,
-            Work::Publish { message, number, receipt } => {
-                let published = publish(shared, client, *message, receipt, permissions);
+            Work::Publish { message, number, receipt, trace } => {
+                let published = publish(shared, client, *message, receipt, trace, permissions);
                 let (verdict, routed) = promptly(pin!(published), shared, client, batch).await;
                 batch.extend(routed);
                 if let Some(number) = number {

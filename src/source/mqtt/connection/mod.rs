@@ -9,11 +9,13 @@
 
 mod ahead;
 mod answers;
+mod barrier;
 mod closing;
 mod handshake;
 mod lane;
 mod open;
 mod proof;
+mod socket;
 mod tally;
 
 use std::{pin::pin, sync::Arc, time::Instant};
@@ -26,6 +28,7 @@ use tokio::{
 
 use self::{
     ahead::Ahead,
+    barrier::Barrier,
     handshake::Admitted,
     lane::{Lane, Work},
     tally::Tally,
@@ -42,6 +45,7 @@ use super::{
 use crate::{
     event::{Client, Closing, Detail},
     hook::Hook,
+    store::Change,
 };
 
 /// The read buffer of a fresh connection, bytes: most CONNECTs fit.
@@ -59,6 +63,10 @@ struct Connection {
     read_bytes: usize,
     ahead: Ahead,
     output: BytesMut,
+    /// What the session wants durable, until it is handed over.
+    changes: Vec<Change>,
+    /// What of the output must wait for the store.
+    barrier: Barrier,
     outputs: Vec<Output>,
     lane: Arc<Lane>,
     tally: Tally,
@@ -111,6 +119,8 @@ where
         read_bytes: open::READ_BYTES,
         ahead: Ahead::default(),
         output: BytesMut::new(),
+        changes: Vec::new(),
+        barrier: Barrier::new(shared.store.as_ref()),
         outputs: Vec::new(),
         lane: Arc::clone(&lane),
         rates: Rates::new(&arrival.limits, Instant::now()),
@@ -124,7 +134,9 @@ where
         epilogue: Vec::new(),
     };
     shared.metrics.connections.inc();
+    let displaced = !history.is_empty() && !session_present;
     history.into_iter().for_each(|work| lane.add(work));
+    connection.persist_session(displaced);
     connection.welcome(session_present);
     let mut work = pin!(lane.run(&shared, &client));
     let end = connection.open(&mut reader, &mut writer, &mut tenancy, work.as_mut()).await;

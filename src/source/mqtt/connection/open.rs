@@ -1,23 +1,18 @@
 //! The open stage: socket, session, lane and timers side by side.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    mem::MaybeUninit,
-    pin::Pin,
-    sync::Arc,
-    task::{Poll, ready},
-    time::Instant,
-};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Instant};
 
-use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{Duration, sleep_until},
 };
 
-use super::{Connection, End, lane::Work};
+use super::{
+    Connection, End,
+    lane::Work,
+    socket::{read, write},
+};
 use crate::{
     event::{Closing, Detail, DropReason, Dropping, Text, now_ms},
     hook::Hook,
@@ -62,6 +57,8 @@ enum Wake {
     Wrote(std::io::Result<()>),
     Lane,
     Settled,
+    /// Something that the output waits for is durable.
+    Committed,
     Mail,
     Timer,
     Evicted(Option<Eviction>),
@@ -83,7 +80,15 @@ impl Connection {
             session.detach();
         }
         let farewell = async {
-            writer.write_all_buf(&mut self.output).await?;
+            while !self.output.is_empty() {
+                let ready = self.barrier.ready(self.output.len());
+                self.barrier.wrote(ready);
+                writer.write_all_buf(&mut self.output.split_to(ready)).await?;
+                if !self.output.is_empty() {
+                    writer.flush().await?;
+                    self.barrier.opened().await;
+                }
+            }
             writer.shutdown().await
         };
         if end.closing.reason != LOST && !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
@@ -123,12 +128,16 @@ impl Connection {
                 timer.as_mut().reset(until.into());
             }
             if self.mute {
+                self.barrier.wrote(self.output.len());
                 self.output.clear();
                 self.unflushed = false;
             }
+            let length = self.output.len();
+            let ready = self.barrier.ready(length);
             let wake = tokio::select! {
                 biased;
-                written = write(writer, &mut self.output, &mut self.unflushed), if self.unflushed || !self.output.is_empty() => Wake::Wrote(written),
+                written = write(writer, &mut self.output, ready, &mut self.unflushed), if self.unflushed || ready > 0 => Wake::Wrote(written),
+                () = self.barrier.opened() => Wake::Committed,
                 () = poll_fn(|context| lane.poll(work.as_mut(), context)) => Wake::Lane,
                 read = read(reader, &mut self.input, self.read_bytes), if may_read => Wake::Read(read),
                 () = settlements.wait() => Wake::Settled,
@@ -137,6 +146,7 @@ impl Connection {
                 _ = phase.changed() => Wake::Phase,
                 () = timer.as_mut() => Wake::Timer,
             };
+            self.barrier.wrote(length - self.output.len());
             match wake {
                 Wake::Read(Ok(0) | Err(_)) => self.ahead.ended = true,
                 Wake::Wrote(Err(_)) => self.mute = true, // what the client sent before may still be read
@@ -161,7 +171,7 @@ impl Connection {
                         _ => lost(),
                     };
                 }
-                Wake::Wrote(Ok(())) | Wake::Lane | Wake::Settled | Wake::Phase => {}
+                Wake::Wrote(Ok(())) | Wake::Lane | Wake::Settled | Wake::Committed | Wake::Phase => {}
             }
         }
     }
@@ -216,14 +226,14 @@ impl Connection {
     pub(super) fn apply(&mut self, now_ms: u64) -> Result<Option<End>, Fault> {
         self.count_unmade();
         let mut outputs = std::mem::take(&mut self.outputs);
-        let mut end = None;
+        let (mut end, mut fault) = (None, None);
         for output in outputs.drain(..) {
             match output {
-                Output::Send(packet) => self.send(packet)?,
-                Output::Publish { message, number, receipt } => {
+                Output::Send(packet) => fault = fault.or(self.send(packet).err()),
+                Output::Publish { message, number, receipt, trace } => {
                     self.shared.metrics.messages_received.inc();
                     self.tally.payload_in += message.payload.len() as u64;
-                    self.lane.add(Work::Publish { message, number, receipt });
+                    self.lane.add(Work::Publish { message, number, receipt, trace });
                 }
                 Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
                 Output::Prove { begin, data } => self.lane.add(Work::Prove { begin, data }),
@@ -232,11 +242,17 @@ impl Connection {
                 Output::Observe(detail) => self.observe(detail.hook(), |_| detail),
                 Output::Subscribe { filter, granted, is_new, retained } => self.subscribe(&filter, granted, is_new, retained, now_ms),
                 Output::Unsubscribe(filter) => self.unsubscribe(&filter),
+                Output::Persist(change) => self.changes.push(change),
+                Output::Barrier => {
+                    self.persist_changes();
+                    self.barrier.put(self.output.len());
+                }
                 Output::Goodbye { closing, with_will } => end = Some(End { closing, with_will }),
             }
         }
         self.outputs = outputs;
-        Ok(end)
+        self.persist_changes();
+        fault.map_or(Ok(end), Err)
     }
 
     /// What comes next from the client; looks ahead when nothing is taken for now, because it may ask whether we are there.
@@ -352,35 +368,6 @@ impl Connection {
         tracing::debug!(client_id = %self.client.client_id, reason = fault.word, explanation = %fault.explanation, "closing the connection");
         End { closing: fault.closing(), with_will: true }
     }
-}
-
-/// Reads up to `room` bytes. Little room is taken from the stack, so that an idle connection holds no buffer; cancel-safe like its parts.
-async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut BytesMut, room: usize) -> std::io::Result<usize> {
-    if room > READ_BYTES {
-        input.reserve(room);
-        return reader.read_buf(input).await;
-    }
-    poll_fn(|context| {
-        let mut space = [MaybeUninit::uninit(); READ_BYTES];
-        let mut filled = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
-        input.extend_from_slice(filled.filled());
-        Poll::Ready(Ok(filled.filled().len()))
-    })
-    .await
-}
-
-/// Writes as much as the socket takes, and lets nothing linger in TLS or WebSocket. Cancel-safe: `unflushed` knows what is left to do.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, output: &mut BytesMut, unflushed: &mut bool) -> std::io::Result<()> {
-    if !output.is_empty() {
-        writer.write_buf(output).await?;
-        *unflushed = true;
-    }
-    if output.is_empty() {
-        writer.flush().await?;
-        *unflushed = false;
-    }
-    Ok(())
 }
 
 const LOST: &str = "connection-lost";

@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::handshake::read_packet;
 use crate::{
-    event::{Bytes, Client, Credentials, Denial, Text},
-    pipeline::{Exchange, Step},
+    event::{Bytes, Client, Credentials, Denial, Step, Text},
+    pipeline::Exchange,
     source::mqtt::{
         Shared,
         codec::Codec,

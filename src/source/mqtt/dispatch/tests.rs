@@ -13,7 +13,7 @@ use crate::{
 
 fn routed(subscriptions: &Subscriptions, payload: usize) -> Routed {
     let message = Arc::new(message("a", QoS::AtMostOnce, &payload.to_string()));
-    Routed { receivers: subscriptions.receivers("a", "publisher"), message }
+    Routed { receivers: subscriptions.receivers("a", "publisher"), message, stored: None }
 }
 
 async fn arrive(mailbox: &Mailbox, count: usize) -> Vec<usize> {
@@ -26,7 +26,7 @@ async fn arrive(mailbox: &Mailbox, count: usize) -> Vec<usize> {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("the messages arrive");
-    parcels.iter().map(|parcel| String::from_utf8_lossy(&parcel.message.payload).parse().expect("a number")).collect()
+    parcels.iter().map(|queued| String::from_utf8_lossy(&queued.parcel.message.payload).parse().expect("a number")).collect()
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn messages_arrive_in_order_and_all_of_them() {
     let mailbox = Mailbox::new(&client("receiver"), &Mqtt::default());
     subscriptions.insert(&"a".into(), 1, &mailbox, granted(QoS::AtMostOnce, None));
     let (aftermath, _pending) = Aftermath::new();
-    let bus = Bus::start(2, &metrics, &aftermath).expect("the bus starts");
+    let bus = Bus::start(2, &metrics, &aftermath, None).expect("the bus starts");
     const COUNT: usize = 20_000; // several times the log of the Router
     for first in (0..COUNT).step_by(5) {
         bus.send("publisher", &mut (first..first + 5).map(|number| routed(&subscriptions, number)).collect()).await;
@@ -49,7 +49,7 @@ async fn a_dead_router_is_started_again_and_its_content_reported() {
     let mailbox = Mailbox::new(&client("receiver"), &Mqtt::default());
     subscriptions.insert(&"a".into(), 1, &mailbox, granted(QoS::AtMostOnce, None));
     let (aftermath, mut pending) = Aftermath::new();
-    let bus = Bus::start(1, &metrics, &aftermath).expect("the bus starts");
+    let bus = Bus::start(1, &metrics, &aftermath, None).expect("the bus starts");
     bus.send("publisher", &mut vec![routed(&subscriptions, 0)]).await;
     assert_eq!(arrive(&mailbox, 1).await, [0]);
     // What kills rumqttd 0.20: a topic that begins with a non-ASCII character.

@@ -10,11 +10,11 @@ use crate::{
 };
 
 fn retained(max_messages: usize) -> Retained {
-    Retained::new(max_messages, Metrics::new())
+    Retained::new(max_messages, Metrics::new(), None)
 }
 
 fn keep(retained: &Retained, topic: &str, payload: &str) -> Kept {
-    retained.keep(&Arc::new(message(topic, QoS::AtLeastOnce, payload)))
+    retained.keep(&Arc::new(message(topic, QoS::AtLeastOnce, payload)), None)
 }
 
 fn payloads(retained: &Retained, filter: &str) -> Vec<String> {
@@ -62,7 +62,7 @@ fn the_bound_holds_for_new_topics_only() {
 #[test]
 fn what_has_expired_is_not_given_and_goes() {
     let retained = retained(10);
-    retained.keep(&Arc::new(expiring(message("a/b", QoS::AtMostOnce, "x"), 2)));
+    retained.keep(&Arc::new(expiring(message("a/b", QoS::AtMostOnce, "x"), 2)), None);
     assert_eq!(retained.matching("a/+", 1_999).len(), 1);
     assert_eq!(retained.matching("a/+", 2_000).len(), 0);
     assert_eq!(retained.metrics.retained_messages.get(), 0);

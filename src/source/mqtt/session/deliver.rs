@@ -10,16 +10,34 @@ use crate::{
     event::{Delivery, Detail, DropReason, Message, QoS, Text},
     source::mqtt::{
         forward,
-        mailbox::Parcel,
+        mailbox::{Parcel, Queued},
         packet::{Ack, Forward, Outgoing},
         reason::{self, Fault},
     },
+    store::Change,
 };
 
 /// Deliveries taken from the mailbox at a time.
 const DELIVERY_BATCH: usize = 64;
 
 impl Session {
+    /// Takes a PUBACK.
+    pub(super) fn puback(&mut self, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
+        if let Some(Queued { sequence, parcel }) = self.outbound.puback(ack.id)? {
+            self.persist(out, |session| Change::Done(session.place(sequence)));
+            self.received(Some(parcel), ack, wanted, out);
+        }
+        Ok(())
+    }
+
+    /// Takes a PUBCOMP.
+    pub(super) fn pubcomp(&mut self, ack: &Ack, out: &mut Vec<Output>) -> Result<(), Fault> {
+        if let Some(sequence) = self.outbound.pubcomp(ack.id)? {
+            self.persist(out, |session| Change::Done(session.place(sequence)));
+        }
+        Ok(())
+    }
+
     /// A delivery was acknowledged or refused by the client.
     pub(super) fn received(&mut self, parcel: Option<Parcel>, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) {
         let Some(Parcel { message, qos, .. }) = parcel else { return };
@@ -37,8 +55,16 @@ impl Session {
     pub(super) fn pubrec(&mut self, ack: &Ack, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
         let positive = ack.code < reason::FIRST_ERROR;
         let code = match self.outbound.pubrec(ack.id, positive)? {
-            PubRec::Known(parcel) => {
+            PubRec::Known(sequence, parcel) => {
+                let first = parcel.is_some();
                 self.received(parcel, ack, wanted, out);
+                if !positive {
+                    self.persist(out, |session| Change::Done(session.place(sequence)));
+                } else if first {
+                    // Were PUBREL to arrive and this be forgotten, the message would be sent again as a new one.
+                    self.persist(out, |session| Change::Received(session.place(sequence), ack.id));
+                    self.barrier(out);
+                }
                 reason::SUCCESS
             }
             PubRec::Unknown => reason::PACKET_IDENTIFIER_NOT_FOUND,
@@ -67,8 +93,8 @@ impl Session {
         }
         let mut taken = std::mem::take(&mut self.taken);
         self.mail = self.mailbox.take(room, room_bytes, &mut taken);
-        for parcel in taken.drain(..) {
-            self.send(parcel, now_ms, wanted, out);
+        for queued in taken.drain(..) {
+            self.send(queued, now_ms, wanted, out);
         }
         self.taken = taken;
     }
@@ -78,21 +104,30 @@ impl Session {
         self.outbound.has_again() || (self.mail && self.outbound.room() > 0)
     }
 
-    fn send(&mut self, parcel: Parcel, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
+    fn send(&mut self, queued: Queued, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) {
+        let Queued { sequence, parcel } = queued;
+        let stored = parcel.qos != QoS::AtMostOnce;
         if has_expired(&parcel.message, self.link.client.connected_at_ms, now_ms) {
             out.push(dropped(parcel.message, DropReason::Expired, Text::new()));
+            self.persist_if(stored, out, |session| Change::Done(session.place(sequence)));
             return;
         }
         let mut forward = forward_of(parcel.clone(), 0, false, now_ms);
         let ours = parcel.message.is_the_servers();
         if !self.link.fit(&mut forward) {
             out.extend((!ours).then(|| self.too_large(parcel.message)));
+            self.persist_if(stored, out, |session| Change::Done(session.place(sequence)));
             return;
         }
         self.unmade.delivered += u64::from(!wanted.delivered && !ours);
         let delivered = (wanted.delivered && !ours)
             .then(|| Detail::MessageDelivered(Delivery { message: Arc::clone(&parcel.message), qos: parcel.qos }));
-        let id = if parcel.qos == QoS::AtMostOnce { 0 } else { self.outbound.start(parcel) };
+        let exactly_once = parcel.qos == QoS::ExactlyOnce;
+        let id = if stored { self.outbound.start(Queued { sequence, parcel }) } else { 0 };
+        self.persist_if(stored, out, |session| Change::Sent(session.place(sequence), id));
+        if exactly_once {
+            self.barrier(out); // the client must see the message again under this identifier, and under no other
+        }
         out.push(Output::Send(Outgoing::Publish(Forward { id, ..forward })));
         out.extend(delivered.map(Output::Observe));
     }
@@ -103,7 +138,9 @@ impl Session {
         if self.link.fit(&mut forward) {
             out.push(Output::Send(Outgoing::Publish(forward)));
         } else {
-            self.outbound.give_up(id);
+            if let Some(sequence) = self.outbound.give_up(id) {
+                self.persist(out, |session| Change::Done(session.place(sequence)));
+            }
             out.push(self.too_large(forward.message));
         }
     }

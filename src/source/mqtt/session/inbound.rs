@@ -55,6 +55,8 @@ pub(super) enum Finished {
 pub(super) enum Admission {
     /// Publish it; it settles under this number.
     New(u64),
+    /// Subscribers have it already from before the process started again; whether Kafka has, nobody knows. It settles under this number.
+    Delivered(u64),
     /// It was published before.
     Duplicate,
 }
@@ -100,6 +102,8 @@ struct Received {
     denied: Option<Denial>,
     /// Whether it counts against the receive maximum of this connection.
     counted: bool,
+    /// Restored, and not sent again since.
+    restored: bool,
 }
 
 /// The receiving half of a session.
@@ -113,10 +117,16 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// The identifiers that a stored session's client uses.
+    pub(super) fn restore(used: Vec<u16>) -> Self {
+        let received = |id| (id, Received { pending: None, denied: None, counted: false, restored: true });
+        Inbound { received: used.into_iter().map(received).collect(), ..Inbound::default() }
+    }
+
     /// A QoS 1 or 2 PUBLISH arrived; at most `maximum` may be unfinished.
     pub(super) fn publish(&mut self, id: u16, qos: QoS, maximum: usize) -> Result<Admission, Fault> {
         if qos == QoS::ExactlyOnce
-            && let Some(known) = self.received.get(&id).cloned()
+            && let Some(known) = self.received.get(&id).filter(|known| !known.restored).cloned()
         {
             self.again(id, known, maximum)?;
             return Ok(Admission::Duplicate);
@@ -124,7 +134,10 @@ impl Inbound {
         self.count(maximum)?;
         let number = self.push(id, qos, Progress::default());
         if qos == QoS::ExactlyOnce {
-            self.received.insert(id, Received { pending: Some(number), denied: None, counted: true });
+            let received = Received { pending: Some(number), denied: None, counted: true, restored: false };
+            if self.received.insert(id, received).is_some() {
+                return Ok(Admission::Delivered(number));
+            }
         }
         Ok(Admission::New(number))
     }

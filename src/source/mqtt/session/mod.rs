@@ -16,6 +16,7 @@ pub(super) mod keepalive;
 mod outbound;
 mod proof;
 mod publish;
+mod stored;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -26,16 +27,18 @@ use std::{collections::HashMap, sync::Arc};
 use self::{aliases::ServerAliases, connect::Terms, inbound::Inbound, outbound::Outbound, proof::Proof, waiting::Waiting};
 pub(super) use self::{
     inbound::Verdict,
+    stored::Trace,
     subscribe::{Filters, Granted},
 };
 use super::{
-    mailbox::{Mailbox, Parcel},
+    mailbox::{Mailbox, Parcel, Queued},
     packet::{Ack, Answers, Disconnect, Incoming, Outgoing, Protocol},
     reason::{self, Fault},
 };
 use crate::{
     config::Mqtt,
     event::{Bytes, Client, Closing, Detail, DropReason, Dropping, Message, QoS, Receipt, Settlement, Settlements, Text},
+    store::Change,
 };
 
 /// What the session wants done, in this order.
@@ -44,7 +47,7 @@ pub(super) enum Output {
     /// Write a packet.
     Send(Outgoing),
     /// Publish a message; the verdict comes back under the number, if there is one, and the receipt settles it.
-    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt },
+    Publish { message: Box<Message>, number: Option<u64>, receipt: Receipt, trace: Trace },
     /// Ask whether the client may subscribe to these; the answers come back under the number, by [`Session::authorized`].
     Authorize { number: u64, filters: Vec<(Text, QoS)> },
     /// Let the client prove itself again, by this method if it begins; the answer comes back by [`Session::proved`].
@@ -55,6 +58,10 @@ pub(super) enum Output {
     Subscribe { filter: Text, granted: Granted, is_new: bool, retained: bool },
     /// Remove a subscription.
     Unsubscribe(Text),
+    /// Make a change durable, in the order of these outputs.
+    Persist(Change),
+    /// What is sent after this leaves when everything that was persisted before is durable.
+    Barrier,
     /// The client has said goodbye; whether its will is still to be published.
     Goodbye { closing: Closing, with_will: bool },
 }
@@ -108,7 +115,9 @@ pub(super) struct Session {
     /// Whether the mailbox may hold something.
     mail: bool,
     unmade: Unmade,
-    taken: Vec<Parcel>,
+    /// Whether it outlives the process.
+    durable: bool,
+    taken: Vec<Queued>,
     settled: Vec<Settlement>,
 }
 
@@ -128,6 +137,7 @@ impl Session {
             expiry_s: terms.session_expiry_s,
             mail: false,
             unmade: Unmade::default(),
+            durable: false,
             taken: Vec::new(),
             settled: Vec::new(),
         };
@@ -218,16 +228,17 @@ impl Session {
     pub(super) fn handle(&mut self, packet: Incoming, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
         match packet {
             Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
-            Incoming::PubAck(ack) => {
-                let parcel = self.outbound.puback(ack.id)?;
-                self.received(parcel, &ack, wanted, out);
-            }
+            Incoming::PubAck(ack) => self.puback(&ack, wanted, out)?,
             Incoming::PubRec(ack) => self.pubrec(&ack, wanted, out)?,
             Incoming::PubRel(ack) => {
-                let code = if self.inbound.release(ack.id)? { reason::SUCCESS } else { reason::PACKET_IDENTIFIER_NOT_FOUND };
+                let released = self.inbound.release(ack.id)?;
+                if released {
+                    self.persist_released(ack.id, out);
+                }
+                let code = if released { reason::SUCCESS } else { reason::PACKET_IDENTIFIER_NOT_FOUND };
                 out.push(Output::Send(Outgoing::PubComp(Ack::new(ack.id, code))));
             }
-            Incoming::PubComp(ack) => self.outbound.pubcomp(ack.id)?,
+            Incoming::PubComp(ack) => self.pubcomp(&ack, out)?,
             Incoming::Subscribe(packet) => self.subscribe(packet, wanted, out)?,
             Incoming::Unsubscribe(packet) => self.unsubscribe(packet, out)?,
             Incoming::PingReq => out.push(Output::Send(Outgoing::PingResp)),

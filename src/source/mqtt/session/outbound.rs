@@ -9,7 +9,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{
     event::QoS,
-    source::mqtt::{mailbox::Parcel, reason::Fault},
+    source::mqtt::{
+        mailbox::{Parcel, Queued},
+        reason::Fault,
+    },
+    store::StoredFlight,
 };
 
 /// Unfinished deliveries that a session may pile up over many connections; it keeps packet identifiers free.
@@ -38,8 +42,8 @@ pub(super) enum Again {
 /// What a PUBREC means.
 #[derive(Debug)]
 pub(super) enum PubRec {
-    /// The delivery was received (`Some` the first time), or refused.
-    Known(Option<Parcel>),
+    /// The delivery with this sequence was received (`Some` the first time), or refused.
+    Known(u64, Option<Parcel>),
     /// No delivery has this identifier.
     Unknown,
 }
@@ -47,9 +51,9 @@ pub(super) enum PubRec {
 /// The sending half of a session.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
+    /// By their sequence in the mailbox.
     flights: BTreeMap<u64, Flight>,
     ids: HashMap<u16, u64>,
-    next_sequence: u64,
     last_id: u16,
     again: VecDeque<u64>,
     in_use: usize,
@@ -57,6 +61,18 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// What a stored session had under way.
+    pub(super) fn restore(flights: Vec<StoredFlight>) -> Self {
+        let mut outbound = Outbound::default();
+        for StoredFlight { sequence, id, parcel } in flights {
+            let qos = parcel.as_ref().map_or(QoS::ExactlyOnce, |parcel| parcel.qos);
+            outbound.ids.insert(id, sequence);
+            outbound.last_id = id;
+            outbound.flights.insert(sequence, Flight { id, qos, parcel: parcel.map(Parcel::from), counted: false });
+        }
+        outbound
+    }
+
     /// A connection begins: everything unfinished goes out again, as far as `limit` deliveries allow.
     pub(super) fn attach(&mut self, limit: usize) {
         self.limit = limit;
@@ -106,10 +122,8 @@ impl Outbound {
     }
 
     /// Takes a QoS 1 or 2 delivery into the window; its packet identifier. The caller has seen [`Outbound::room`].
-    pub(super) fn start(&mut self, parcel: Parcel) -> u16 {
+    pub(super) fn start(&mut self, Queued { sequence, parcel }: Queued) -> u16 {
         let id = self.free_id();
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
         self.in_use += 1;
         self.ids.insert(id, sequence);
         self.flights.insert(sequence, Flight { id, qos: parcel.qos, parcel: Some(parcel), counted: true });
@@ -117,11 +131,11 @@ impl Outbound {
     }
 
     /// PUBACK: the delivery, unless nobody waits for it.
-    pub(super) fn puback(&mut self, id: u16) -> Result<Option<Parcel>, Fault> {
+    pub(super) fn puback(&mut self, id: u16) -> Result<Option<Queued>, Fault> {
         match self.flight(id) {
             None => Ok(None),
-            Some(flight) if flight.qos != QoS::AtLeastOnce => Err(Fault::protocol("PUBACK for a QoS 2 delivery")),
-            Some(_) => Ok(self.finish(id).and_then(|flight| flight.parcel)),
+            Some((_, flight)) if flight.qos != QoS::AtLeastOnce => Err(Fault::protocol("PUBACK for a QoS 2 delivery")),
+            Some(_) => Ok(self.finish(id).and_then(|(sequence, flight)| Some(Queued { sequence, parcel: flight.parcel? }))),
         }
     }
 
@@ -129,27 +143,24 @@ impl Outbound {
     pub(super) fn pubrec(&mut self, id: u16, positive: bool) -> Result<PubRec, Fault> {
         match self.flight(id) {
             None => Ok(PubRec::Unknown),
-            Some(flight) if flight.qos != QoS::ExactlyOnce => Err(Fault::protocol("PUBREC for a QoS 1 delivery")),
-            Some(flight) if positive => Ok(PubRec::Known(flight.parcel.take())),
-            Some(_) => Ok(PubRec::Known(self.finish(id).and_then(|flight| flight.parcel))),
+            Some((_, flight)) if flight.qos != QoS::ExactlyOnce => Err(Fault::protocol("PUBREC for a QoS 1 delivery")),
+            Some((sequence, flight)) if positive => Ok(PubRec::Known(sequence, flight.parcel.take())),
+            Some((sequence, _)) => Ok(PubRec::Known(sequence, self.finish(id).and_then(|(_, flight)| flight.parcel))),
         }
     }
 
-    /// PUBCOMP; one that nobody waits for is ignored.
-    pub(super) fn pubcomp(&mut self, id: u16) -> Result<(), Fault> {
+    /// PUBCOMP: the sequence of the delivery that it ends; one that nobody waits for is ignored.
+    pub(super) fn pubcomp(&mut self, id: u16) -> Result<Option<u64>, Fault> {
         match self.flight(id) {
-            Some(flight) if flight.qos != QoS::ExactlyOnce || flight.parcel.is_some() => Err(Fault::protocol("PUBCOMP before PUBREC")),
-            Some(_) => {
-                self.finish(id);
-                Ok(())
-            }
-            None => Ok(()),
+            Some((_, flight)) if flight.qos != QoS::ExactlyOnce || flight.parcel.is_some() => Err(Fault::protocol("PUBCOMP before PUBREC")),
+            Some(_) => Ok(self.finish(id).map(|(sequence, _)| sequence)),
+            None => Ok(None),
         }
     }
 
     /// Ends a delivery that cannot be sent again.
-    pub(super) fn give_up(&mut self, id: u16) {
-        self.finish(id);
+    pub(super) fn give_up(&mut self, id: u16) -> Option<u64> {
+        self.finish(id).map(|(sequence, _)| sequence)
     }
 
     /// Ends everything; the deliveries that the client never received.
@@ -159,18 +170,19 @@ impl Outbound {
         std::mem::take(&mut self.flights).into_values().filter_map(|flight| flight.parcel)
     }
 
-    fn flight(&mut self, id: u16) -> Option<&mut Flight> {
-        self.flights.get_mut(self.ids.get(&id)?)
+    fn flight(&mut self, id: u16) -> Option<(u64, &mut Flight)> {
+        let sequence = *self.ids.get(&id)?;
+        Some((sequence, self.flights.get_mut(&sequence)?))
     }
 
-    fn finish(&mut self, id: u16) -> Option<Flight> {
+    fn finish(&mut self, id: u16) -> Option<(u64, Flight)> {
         let sequence = self.ids.remove(&id)?;
         let flight = self.flights.remove(&sequence)?;
         if self.again.front() == Some(&sequence) {
             self.again.pop_front();
         }
         self.in_use -= usize::from(flight.counted);
-        Some(flight)
+        Some((sequence, flight))
     }
 
     /// [`Outbound::room`] keeps the window below [`MAX_FLIGHTS`], so a free identifier exists.

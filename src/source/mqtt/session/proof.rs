@@ -2,8 +2,7 @@
 
 use super::{Output, Session};
 use crate::{
-    event::{Denial, Text},
-    pipeline::Step,
+    event::{Denial, Step, Text},
     source::mqtt::{
         own,
         packet::{Auth, Outgoing},

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Link, Output, Session, connect, dropped,
     inbound::{Admission, Complete, Finished, Verdict},
+    stored::Trace,
 };
 use crate::{
     config::DeniedPublish,
@@ -30,11 +31,16 @@ impl Session {
             check_properties(properties)?;
         }
         let topic = self.link.topic(&publish, self.limits.max_topic_levels)?;
+        let mut trace = self.trace(&publish);
         let number = match publish.qos {
             QoS::AtMostOnce => None,
             qos => match self.inbound.publish(publish.id, qos, self.receive_maximum())? {
                 Admission::Duplicate => return Ok(()),
                 Admission::New(number) => Some(number),
+                Admission::Delivered(number) => {
+                    trace = Trace::Delivered;
+                    Some(number)
+                }
             },
         };
         let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
@@ -48,7 +54,7 @@ impl Session {
                 receipt.settle(Outcome::Stored);
                 out.push(dropped(Arc::new(message), drop_reason, text));
             }
-            None => out.push(Output::Publish { message: Box::new(message), number, receipt }),
+            None => out.push(Output::Publish { message: Box::new(message), number, receipt, trace }),
         }
         Ok(())
     }
@@ -111,6 +117,9 @@ impl Session {
         };
         let positive = code < reason::FIRST_ERROR;
         self.inbound.answered(complete, positive);
+        if !positive && complete.qos == QoS::ExactlyOnce {
+            self.persist_released(complete.id, out); // the client may use the identifier for another message
+        }
         // A guest may say anything; a reason string holds no U+0000 [MQTT-1.5.4-2].
         let text = text.filter(|text| self.link.problem_information && !connect::has_nul(text)).cloned();
         let ack = Ack { id: complete.id, code, text };

@@ -42,6 +42,16 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
+    /// What a stored session holds.
+    pub(super) fn restore(held: HashMap<Text, Granted>) -> Self {
+        Filters { held }
+    }
+
+    /// Each with what is held under it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Text, &Granted)> {
+        self.held.iter()
+    }
+
     /// Their texts.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &Text> {
         self.held.keys()

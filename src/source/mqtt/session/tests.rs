@@ -3,6 +3,7 @@
 mod connecting;
 mod inbound;
 mod outbound;
+mod stored;
 mod subscribing;
 
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Desk {
         for output in out {
             texts.push(match output {
                 Output::Send(packet) => sent(&packet),
-                Output::Publish { message, number, receipt } => {
+                Output::Publish { message, number, receipt, .. } => {
                     let text = format!("publish {}", message.topic);
                     self.published.push((number, message.topic.to_string(), receipt));
                     text
@@ -118,6 +119,8 @@ impl Desk {
                 Output::Observe(detail) => observed(&detail),
                 Output::Subscribe { filter, retained, .. } => format!("enter {filter} retained={retained}"),
                 Output::Unsubscribe(filter) => format!("leave {filter}"),
+                Output::Persist(change) => format!("persist {change:?}").chars().take_while(|c| *c != '(').collect(),
+                Output::Barrier => "barrier".to_owned(),
                 Output::Goodbye { closing, with_will } => format!("goodbye {} will={with_will}", closing.reason),
             });
         }

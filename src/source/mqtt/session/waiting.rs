@@ -106,15 +106,18 @@ impl Session {
     /// Grants what is not denied, and answers; `denied` has a code or none for each filter, and may be shorter.
     fn grant(&mut self, packet: Subscribe, denied: &[Option<u8>], out: &mut Vec<Output>) -> Result<(), Fault> {
         let (id, five) = (packet.id, self.link.protocol.is_5());
+        let start = out.len();
         let codes = self.filters.subscribe(packet, denied, five, &self.limits, out)?;
+        self.persist_filters(start, out);
         out.push(Output::Send(Outgoing::SubAck(self.answers(id, codes))));
         self.mail = true;
         Ok(())
     }
 
     fn revoke(&mut self, packet: Unsubscribe, out: &mut Vec<Output>) -> Result<(), Fault> {
-        let id = packet.id;
+        let (id, start) = (packet.id, out.len());
         let codes = self.filters.unsubscribe(packet, self.link.protocol.is_5(), out)?;
+        self.persist_filters(start, out);
         out.push(Output::Send(Outgoing::UnsubAck(self.answers(id, codes))));
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::{
     config::SharedStrategy,
     event::{Client, Message, Subscription, Text},
     source::mqtt::mailbox::{Mailbox, Parcel, Rejected},
+    store::Batch,
 };
 
 /// A shared subscription with its members. One that has lost its last member is in no tree any more; what was on its way then goes to
@@ -67,11 +68,17 @@ impl Group {
         members.take(session).then(|| members.0.len())
     }
 
-    /// Gives a message to one member.
+    /// Whether there is a member whose deliveries are stored.
+    pub(super) fn stores(&self, message: &Message) -> bool {
+        let members = self.members.read();
+        members.0.iter().any(|member| member.mailbox.stores(member.granted.options.qos.min(message.qos)))
+    }
+
+    /// Gives a message to one member, within a batch of the store where there is one.
     ///
     /// # Errors
     /// Nobody has room; the parcel is that of the member whose turn it was.
-    pub(in crate::source::mqtt) fn deliver(&self, message: &Arc<Message>) -> Result<(), Box<Rejected>> {
+    pub(in crate::source::mqtt) fn deliver(&self, message: &Arc<Message>, mut batch: Option<&mut Batch<'_>>) -> Result<(), Box<Rejected>> {
         let members = self.members.read();
         let count = members.0.len();
         let start = self.start(&members, message);
@@ -79,7 +86,7 @@ impl Group {
         for connected in [true, false] {
             for index in (start..count).chain(0..start) {
                 let Some(member) = members.0.get(index).filter(|member| member.mailbox.is_connected() == connected) else { continue };
-                match member.mailbox.push(self.parcel(member, message)) {
+                match member.mailbox.push_in(self.parcel(member, message), batch.as_deref_mut()) {
                     Ok(()) => {
                         self.given(index, member.session);
                         return Ok(());

@@ -89,7 +89,7 @@ proptest! {
             found.sort_by(|first, second| first.filter().cmp(second.filter()));
             prop_assert_eq!(found.iter().map(|group| group.filter().to_owned()).collect::<Vec<_>>(), groups, "topic {}", topic);
             for group in found {
-                group.deliver(&Arc::new(message(topic, QoS::AtLeastOnce, "x"))).expect("there is room");
+                group.deliver(&Arc::new(message(topic, QoS::AtLeastOnce, "x")), None).expect("there is room");
                 let mut got = Vec::new();
                 for (session, mailbox) in mailboxes.iter().enumerate() {
                     let mut parcels = Vec::new();

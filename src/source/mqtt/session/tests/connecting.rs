@@ -3,8 +3,7 @@
 use super::{Desk, auth};
 use crate::{
     config::Mqtt,
-    event::{Bytes, Denial, Properties, QoS, Text},
-    pipeline::Step,
+    event::{Bytes, Denial, Properties, QoS, Step, Text},
     source::mqtt::{
         packet::{Auth, Connect, Incoming, Protocol, Will},
         reason, samples,

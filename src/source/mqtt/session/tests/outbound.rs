@@ -124,7 +124,7 @@ fn the_mailbox_is_bounded_and_says_so() {
         results.push(mailbox.push(parcel(size)).map_err(|rejected| rejected.reason));
     }
     assert_eq!(results, [Err(DropReason::QueueFull), Ok(()), Ok(()), Err(DropReason::QueueFull)]);
-    assert_eq!(mailbox.close().len(), 2);
+    assert_eq!(mailbox.close().count(), 2);
     assert_eq!(mailbox.push(parcel(1)).map_err(|rejected| rejected.reason), Err(DropReason::SessionEnded));
 }
 

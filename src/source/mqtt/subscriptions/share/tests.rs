@@ -5,7 +5,7 @@ use crate::{
     config::Mqtt,
     event::{DropReason, QoS, Text},
     source::mqtt::{
-        mailbox::Mailbox,
+        mailbox::{Mailbox, Queued},
         samples::{client, granted, message},
         subscriptions::Subscriptions,
     },
@@ -41,12 +41,12 @@ impl Trio {
         let message = Message { publisher: publisher.into(), ..message(topic, QoS::ExactlyOnce, "x") };
         let groups = self.subscriptions.receivers(topic, publisher).groups;
         assert_eq!(groups.len(), 1, "one group, however many members");
-        groups[0].deliver(&Arc::new(message)).map_err(|rejected| rejected.reason)?;
+        groups[0].deliver(&Arc::new(message), None).map_err(|rejected| rejected.reason)?;
         let mut got = Vec::new();
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let mut parcels = Vec::new();
             mailbox.take(usize::MAX, usize::MAX, &mut parcels);
-            for parcel in parcels {
+            for Queued { parcel, .. } in parcels {
                 assert_eq!((parcel.qos, &*parcel.subscription_ids), (QOS[index], &[index as u32 + 1][..]), "as this member subscribed");
                 assert_eq!(parcel.share.as_deref(), Some(FILTER));
                 got.push(index + 1);
@@ -119,12 +119,12 @@ fn who_has_no_room_is_passed_over() {
         let trio = Trio::new(strategy, 2);
         trio.mailboxes[2].detach();
         let group = trio.subscriptions.group(FILTER).expect("it has members");
-        let deliver = || group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x"))).map_err(|rejected| rejected.reason);
+        let deliver = || group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x")), None).map_err(|rejected| rejected.reason);
         let waiting = || {
             trio.mailboxes.iter().map(|mailbox| {
                 let mut parcels = Vec::new();
                 mailbox.take(usize::MAX, usize::MAX, &mut parcels);
-                parcels.into_iter().map(|parcel| mailbox.push(parcel).expect("it was there")).count()
+                parcels.into_iter().map(|queued| mailbox.push(queued.parcel).expect("it was there")).count()
             })
         };
         for _ in 0..4 {
@@ -143,8 +143,8 @@ fn a_group_goes_with_its_last_member() {
     let group = trio.subscriptions.receivers("a/b", "p").groups.remove(0);
     (1..=3).for_each(|session| trio.subscriptions.remove(FILTER, session));
     assert!(trio.subscriptions.receivers("a/b", "p").is_empty() && trio.subscriptions.group(FILTER).is_none());
-    group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x"))).expect("what was on its way goes to the last member");
+    group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x")), None).expect("what was on its way goes to the last member");
     trio.mailboxes.iter().for_each(|mailbox| drop(mailbox.close()));
-    let late = group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x")));
+    let late = group.deliver(&Arc::new(message("a/b", QoS::AtLeastOnce, "x")), None);
     assert_eq!(late.map_err(|rejected| rejected.reason), Err(DropReason::SessionEnded));
 }
