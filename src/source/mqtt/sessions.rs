@@ -269,7 +269,7 @@ impl Sessions {
     }
 
     /// What is due: wills to publish, sessions to end.
-    fn due(&self, now: Instant) -> Vec<Due> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Due> {
         let ripe: Vec<(u64, Text)> = {
             let mut agenda = self.agenda.lock();
             let later = agenda.split_off(&(now + Duration::from_nanos(1), 0));
@@ -329,12 +329,13 @@ impl Sessions {
         wills
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.agenda.lock().first_key_value().map(|((due, _), _)| *due)
     }
 }
 
-enum Due {
+/// Something that is due.
+pub(super) enum Due {
     Will(Will),
     End(Box<Session>),
 }

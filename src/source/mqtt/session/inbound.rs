@@ -9,6 +9,9 @@
 //!
 //! Absent: the messages themselves; they are on their way down the line.
 
+#[cfg(test)]
+mod invariants;
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
@@ -256,7 +259,12 @@ impl Inbound {
         let Some(finished) = self.carried.get(&number).and_then(|carried| carried.progress.finished()) else { return };
         let Some(carried) = self.carried.remove(&number) else { return };
         match (carried.claim, finished) {
-            (Some(slot), _) => self.note(slot, |progress| *progress = carried.progress),
+            (Some(slot), _) => {
+                if let Some(received) = self.received.get_mut(&carried.id) {
+                    received.pending = Some(slot); // were the connection to end now, this slot would be carried
+                }
+                self.note(slot, |progress| *progress = carried.progress);
+            }
             (None, Finished::Settled(verdict)) => {
                 if let Some(received) = self.received.get_mut(&carried.id) {
                     received.pending = None;

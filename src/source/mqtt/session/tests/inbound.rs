@@ -150,6 +150,19 @@ fn an_unknown_outcome_frees_its_identifier_and_ends_the_connection_in_its_turn()
 }
 
 #[test]
+fn a_publish_sent_again_survives_another_end_of_the_connection() {
+    let mut desk = Desk::new(Protocol::V5);
+    desk.publish(QOS2, 1, "a");
+    desk.publish(QOS2, 2, "b");
+    desk.reconnect(connect(Protocol::V5));
+    assert!(desk.publish(QOS2, 1, "a").is_empty() && desk.publish(QOS2, 2, "b").is_empty(), "both are under way");
+    desk.store("b");
+    assert!(desk.advance().expect("no fault").is_empty(), "it is stored, and not its turn");
+    desk.reconnect(connect(Protocol::V5));
+    assert_eq!(desk.publish(QOS2, 2, "b"), ["PUBREC 2 0x00"]);
+}
+
+#[test]
 fn an_end_in_the_place_of_an_answer_frees_the_identifier() {
     let denied = Verdict::Denied(Denial { reason_code: reason::NOT_AUTHORIZED, reason: "stale".into() });
     for (verdict, outcome) in [(denied, Outcome::Stored), (ACCEPTED, refused()), (ACCEPTED, unknown())] {
