@@ -6,7 +6,7 @@
 //! the tree, beside what they drive. Nothing here is a copy: when a file moves, or begins to use something that is not mirrored, this
 //! crate does not compile, and `cargo xtask ci` says so. Then mirror it too, unless it brings one of the heavy dependencies.
 #![allow(dead_code, reason = "only a part of Hookgate is here")]
-#![allow(missing_docs, unreachable_pub, unused_imports, reason = "as in Hookgate's own build, where they are checked")]
+#![allow(missing_docs, unreachable_pub, reason = "as in Hookgate's own build, where they are checked")]
 
 #[path = "../../src/config/mod.rs"]
 pub mod config;
@@ -14,6 +14,10 @@ pub mod config;
 pub mod event;
 #[path = "../../src/hook.rs"]
 pub mod hook;
+#[path = "../../src/metrics.rs"]
+pub mod metrics;
+#[path = "../../src/store/mod.rs"]
+pub mod store;
 #[path = "../../src/topic.rs"]
 pub mod topic;
 

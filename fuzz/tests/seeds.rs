@@ -6,11 +6,12 @@ use hookgate_fuzz::{source::mqtt, targets};
 
 #[test]
 fn every_seed_passes() {
-    let all: [(&str, fn(&[u8])); 6] = [
+    let all: [(&str, fn(&[u8])); 7] = [
         ("codec_decode", mqtt::fuzz_codec_decode::run),
         ("config", targets::config::run),
         ("proxy", mqtt::listener::fuzz_proxy::run),
         ("session", mqtt::fuzz_session::run),
+        ("store", targets::store::run),
         ("topic_matching", targets::topic_matching::run),
         ("websocket", mqtt::listener::fuzz_websocket::run),
     ];

@@ -1,6 +1,6 @@
 //! The client's books over what it gets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     event::{Bytes, Message, QoS, Text},
@@ -9,6 +9,7 @@ use crate::{
         packet::{Ack, Alias, Forward},
         reason,
     },
+    store::StoredSession,
 };
 
 /// A delivery that the client has not finished.
@@ -35,6 +36,9 @@ pub(super) struct Terms {
 pub(super) struct Deliveries {
     pub(super) terms: Terms,
     flights: BTreeMap<u16, Flight>,
+    /// QoS 1 and 2 messages that the session took and the client does not have yet; and which of them a commit has made durable.
+    alive: BTreeSet<u64>,
+    durable: BTreeSet<u64>,
     /// What the session has defined on this connection.
     aliases: HashMap<u16, Text>,
     /// Serial of the next message that is posted.
@@ -57,6 +61,8 @@ impl Deliveries {
         Deliveries {
             terms,
             flights: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            durable: BTreeSet::new(),
             aliases: HashMap::new(),
             next: 0,
             fresh_from: 0,
@@ -74,6 +80,39 @@ impl Deliveries {
         payload.resize(8 + size, b'x');
         self.next += 1;
         payload.into()
+    }
+
+    /// The session took the last message.
+    pub(super) fn took(&mut self, qos: QoS) {
+        self.taken += 1;
+        if qos != QoS::AtMostOnce {
+            self.alive.insert(self.next - 1);
+        }
+    }
+
+    /// Everything so far is durable.
+    pub(super) fn committed(&mut self) {
+        self.durable = self.alive.clone();
+    }
+
+    /// The process died; this was stored.
+    pub(super) fn crashed(&mut self, stored: &StoredSession) {
+        let parcels =
+            stored.flights.iter().filter_map(|flight| flight.parcel.as_ref()).chain(stored.queue.iter().map(|(_, parcel)| parcel));
+        let left: BTreeSet<_> = parcels.map(|parcel| serial(&parcel.message)).collect();
+        let lost: Vec<_> = self.durable.intersection(&self.alive).filter(|serial| !left.contains(serial)).collect();
+        assert!(lost.is_empty(), "messages that were durable and are gone: {lost:?}");
+        for (id, flight) in self.flights.iter().filter(|(_, flight)| flight.received) {
+            let known = stored.flights.iter().any(|stored| stored.id == *id && stored.parcel.is_none());
+            assert!(known, "{flight:?} was received, and the session does not know");
+        }
+        let flights = stored.flights.iter().map(|flight| {
+            let (serial, qos) = flight.parcel.as_ref().map_or((u64::MAX, QoS::ExactlyOnce), |parcel| (serial(&parcel.message), parcel.qos));
+            (flight.id, Flight { serial, qos, received: flight.parcel.is_none(), sent: false })
+        });
+        let flights = flights.collect();
+        let taken = left.len() as u64;
+        *self = Deliveries { flights, alive: left.clone(), durable: left, next: self.next, taken, ..Deliveries::new(self.terms) };
     }
 
     /// A connection begins.
@@ -135,6 +174,7 @@ impl Deliveries {
         self.ended += 1;
         let serial = serial(message);
         self.flights.retain(|_, flight| flight.serial != serial);
+        self.alive.remove(&serial);
     }
 
     /// PUBREL came.
@@ -154,6 +194,7 @@ impl Deliveries {
             self.finish(id);
         } else if let Some(flight) = self.flights.get_mut(&id) {
             flight.received = true;
+            self.alive.remove(&flight.serial);
         }
     }
 
@@ -177,7 +218,9 @@ impl Deliveries {
     }
 
     fn finish(&mut self, id: u16) {
-        self.flights.remove(&id);
+        if let Some(flight) = self.flights.remove(&id) {
+            self.alive.remove(&flight.serial);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     source::mqtt::{
         packet::{Ack, Protocol},
         reason,
-        session::Verdict,
+        session::{Trace, Verdict},
     },
 };
 
@@ -16,6 +16,9 @@ use crate::{
 pub(super) struct Pending {
     pub(super) number: u64,
     pub(super) receipt: Option<Receipt>,
+    /// The store's part in the receipt, and what it is to write.
+    pub(super) share: Option<Receipt>,
+    pub(super) trace: Trace,
     pub(super) is_decided: bool,
     /// The connection that brought it.
     pub(super) connection: u64,
@@ -39,31 +42,50 @@ struct Arrival {
     number: Option<u64>,
 }
 
+/// What a QoS 2 identifier in use was published under.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// `None`: the session has refused it itself.
+    Under(Option<u64>),
+    /// The store has brought it back.
+    Restored,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Publishes {
     pub(super) pending: Vec<Pending>,
     said: HashMap<u64, Said>,
     arrivals: VecDeque<Arrival>,
-    /// QoS 2 identifiers in use, and what they were published under.
-    held: HashMap<u16, Option<u64>>,
+    /// QoS 2 identifiers in use.
+    held: HashMap<u16, Held>,
+    /// Those that were freed without a word to the client or the store.
+    freed: HashSet<u16>,
     /// Those with a positive PUBREC.
     received: HashSet<u16>,
 }
 
 impl Publishes {
-    /// The session took a QoS 1 or 2 PUBLISH and published it, refused it (`None`), or took it for one that it knows.
-    pub(super) fn arrived(&mut self, id: u16, qos: QoS, published: Option<u64>, is_denied: bool) {
+    /// The session took a QoS 1 or 2 PUBLISH and published it (`is_again`: but not to subscribers), refused it (`None`), or took it for one
+    /// that it knows.
+    pub(super) fn arrived(&mut self, id: u16, qos: QoS, published: Option<u64>, is_denied: bool, is_again: bool) {
         let is_duplicate = published.is_none() && !is_denied;
-        let number = if is_duplicate {
-            assert_eq!(qos, QoS::ExactlyOnce, "a QoS 1 PUBLISH {id} is not published");
-            *self.held.get(&id).unwrap_or_else(|| panic!("a QoS 2 PUBLISH {id} is taken for a known one"))
-        } else {
-            published
+        let before = self.held.get(&id).copied().filter(|_| qos == QoS::ExactlyOnce);
+        let number = match before {
+            Some(Held::Under(number)) if is_duplicate => number,
+            _ => {
+                assert!(!is_duplicate, "PUBLISH {id} is taken for a known one, or not published");
+                published
+            }
         };
         if qos == QoS::ExactlyOnce && !is_duplicate {
-            let before = self.held.insert(id, number);
-            let may_publish = before.is_none_or(|number| self.has_failed(number));
-            assert!(may_publish, "the QoS 2 identifier {id} is published twice without a release");
+            match before {
+                None => assert!(!is_again, "the new QoS 2 identifier {id} is kept from subscribers"),
+                Some(Held::Restored) => assert!(is_again || is_denied, "the restored QoS 2 identifier {id} is published twice"),
+                Some(Held::Under(number)) => {
+                    assert!(self.has_failed(number), "the QoS 2 identifier {id} is published twice without a release");
+                }
+            }
+            self.held.insert(id, Held::Under(number));
             self.received.remove(&id);
         }
         let is_excused = is_duplicate && self.arrivals.iter().any(|arrival| arrival.qos == qos && arrival.id == id);
@@ -96,7 +118,10 @@ impl Publishes {
             Some(number) => {
                 let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("{ack:?} before anything is known") };
                 assert!(!matches!(outcome, None | Some(Outcome::Unknown(_))), "{ack:?} after {outcome:?}");
-                assert!(!positive || matches!((outcome, verdict), (Some(Outcome::Stored), Some(_))), "{ack:?} after {outcome:?}, {verdict:?}");
+                assert!(
+                    !positive || matches!((outcome, verdict), (Some(Outcome::Stored), Some(_))),
+                    "{ack:?} after {outcome:?}, {verdict:?}"
+                );
                 matches!(verdict, Some(Verdict::Denied(denial)) if reason::for_publish(denial.reason_code) >= reason::FIRST_ERROR)
                     || *outcome != Some(Outcome::Stored)
             }
@@ -124,15 +149,29 @@ impl Publishes {
         if arrival.qos == QoS::ExactlyOnce {
             self.held.remove(&arrival.id);
             self.received.remove(&arrival.id);
+            self.freed.insert(arrival.id);
         }
+    }
+
+    /// The process died; these identifiers were stored.
+    pub(super) fn crashed(&mut self, used: &[u16]) {
+        let lost: Vec<_> = self.received.iter().filter(|id| !used.contains(id)).collect();
+        assert!(lost.is_empty(), "QoS 2 identifiers that were answered and forgotten: {lost:?}");
+        let undead: Vec<_> = used.iter().filter(|id| !self.held.contains_key(id) && !self.freed.contains(id)).collect();
+        assert!(undead.is_empty(), "QoS 2 identifiers that were released and came back: {undead:?}");
+        let received = std::mem::take(&mut self.received);
+        let held = used.iter().map(|id| (*id, Held::Restored)).collect();
+        *self = Publishes { held, received, freed: std::mem::take(&mut self.freed), ..Publishes::default() };
     }
 
     /// PUBCOMP came.
     pub(super) fn completed(&mut self, ack: &Ack) {
         if ack.code == reason::SUCCESS {
-            let number = self.held.remove(&ack.id).unwrap_or_else(|| panic!("{ack:?} for an identifier that is not in use"));
-            let stored = number.is_none_or(|number| self.said.get(&number).is_some_and(|said| said.outcome == Some(Outcome::Stored)));
-            assert!(stored, "{ack:?} before it is stored");
+            let held = self.held.remove(&ack.id).unwrap_or_else(|| panic!("{ack:?} for an identifier that is not in use"));
+            if let Held::Under(Some(number)) = held {
+                let outcome = self.said.get(&number).and_then(|said| said.outcome.as_ref());
+                assert_eq!(outcome, Some(&Outcome::Stored), "{ack:?} before it is stored");
+            }
         } else {
             assert!(!self.received.contains(&ack.id), "{ack:?} for an identifier that was received");
         }

@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Script {
     pub(super) bounds: Bounds,
     pub(super) hello: Hello,
-    /// Which events somebody wants.
-    pub(super) wanted: (bool, bool),
+    /// Which events somebody wants, and whether somebody is asked about filters.
+    pub(super) wanted: (bool, bool, bool),
     pub(super) steps: Vec<Step>,
 }
 
@@ -28,6 +28,8 @@ pub(super) struct Bounds {
     pub(super) max_queued_messages: u8,
     pub(super) max_topic_aliases: u8,
     pub(super) deny_by_disconnect: bool,
+    /// Whether sessions outlive the process.
+    pub(super) is_durable: bool,
 }
 
 /// How a client comes in.
@@ -39,6 +41,8 @@ pub(super) struct Hello {
     pub(super) topic_alias_maximum: u8,
     pub(super) ends_with_connection: bool,
     pub(super) problem_information: bool,
+    /// Whether it names an authentication method.
+    pub(super) has_method: bool,
 }
 
 impl Hello {
@@ -50,6 +54,7 @@ impl Hello {
         topic_alias_maximum: 0,
         ends_with_connection: false,
         problem_information: true,
+        has_method: false,
     };
 }
 
@@ -93,26 +98,67 @@ pub(super) enum Step {
     /// The client publishes.
     Publish(Letter),
     /// The client answers a delivery as it should.
-    Answer { which: u8, refuse: bool },
+    Answer {
+        which: u8,
+        refuse: bool,
+    },
     /// The client releases an identifier as it should.
-    Release { which: u8 },
+    Release {
+        which: u8,
+    },
     /// The client sends an acknowledgement, sensible or not.
-    Acknowledge { kind: Kind, id: u8, code: u8 },
-    Subscribe { id: u8, filters: Vec<(u8, u8)>, subscription_id: Option<u8> },
-    Unsubscribe { id: u8, filters: Vec<u8> },
+    Acknowledge {
+        kind: Kind,
+        id: u8,
+        code: u8,
+    },
+    Subscribe {
+        id: u8,
+        filters: Vec<(u8, u8)>,
+        subscription_id: Option<u8>,
+    },
+    Unsubscribe {
+        id: u8,
+        filters: Vec<u8>,
+    },
     /// The client sends another packet.
     Other(Other),
-    Disconnect { code: u8, expiry_s: Option<u8> },
+    Disconnect {
+        code: u8,
+        expiry_s: Option<u8>,
+    },
     /// The pipeline decides about a publish.
-    Decide { which: u8, verdict: Decision },
+    Decide {
+        which: u8,
+        verdict: Decision,
+    },
     /// Kafka answers for a publish, or its receipt is dropped.
-    Settle { which: u8, outcome: Fate },
+    Settle {
+        which: u8,
+        outcome: Fate,
+    },
+    /// Somebody answers about the filters that were asked about first; a bit for each that is denied.
+    Permit {
+        denied: u8,
+    },
+    /// Somebody answers to what the client sent to prove itself.
+    Prove {
+        proof: Proof,
+    },
     /// Another client publishes to this one.
     Post(Post),
     /// Time passes.
-    Pass { ms: u16 },
+    Pass {
+        ms: u16,
+    },
     /// The connection has its turn, with so much room to write.
-    Advance { room_bytes: u16 },
+    Advance {
+        room_bytes: u16,
+    },
+    /// What is to be stored becomes durable.
+    Commit,
+    /// The process dies, and comes back with what was durable.
+    Crash,
     /// The connection breaks.
     Break,
     /// The client comes back, or another connection of it takes over.
@@ -130,9 +176,16 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, Arbitrary)]
 pub(super) enum Other {
     Ping,
-    Auth,
+    Auth { code: u8, is_mine: bool },
     Connect,
     ServerOnly,
+}
+
+#[derive(Clone, Copy, Debug, Arbitrary)]
+pub(super) enum Proof {
+    Proceed,
+    Allow,
+    Deny,
 }
 
 #[derive(Clone, Copy, Debug, Arbitrary)]

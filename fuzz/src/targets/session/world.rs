@@ -1,32 +1,56 @@
 //! One session, its client, and what surrounds them.
 
-use std::sync::Arc;
+mod client;
+mod ending;
+mod others;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 
 use super::{
     deliveries::{self, Deliveries},
     publishes::{Pending, Publishes},
-    script::{self, Decision, Fate, Hello, Kind, Other, Post, Qos, Script, Step, packet_id},
+    script::{self, Hello, Other, Script, Step, packet_id},
 };
 use crate::{
     config::{DeniedPublish, Mqtt},
-    event::{Denial, Detail, DropReason, Dropping, Outcome, QoS, Refusal},
+    event::{Detail, QoS, Text},
     source::mqtt::{
         codec::Codec,
         fuzz_codec_decode::begun,
-        mailbox::Parcel,
-        packet::{Ack, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
+        packet::{Ack, Auth, Connect, Disconnect, Incoming, Outgoing, Subscribe, Unsubscribe},
         reason,
-        samples::{client, connect, expiring, message},
-        session::{Output, Session, Unmade, Verdict, Wanted, connect::Terms},
+        samples::{client, connect},
+        session::{Output, Session, Unmade, Wanted, connect::Terms},
     },
+    store::{Change, Image, Store},
 };
+
+/// How clients prove themselves.
+const METHOD: &str = "method";
+
+/// A store that commits when it is told to.
+struct Disk {
+    store: Store,
+    image: Image,
+}
 
 /// Everything outside the session.
 pub(super) struct World {
     limits: Arc<Mqtt>,
+    disk: Option<Disk>,
+    /// Filters that the session holds, and whether that is certain: a packet that was refused halfway is not.
+    filters: BTreeMap<Text, bool>,
     wanted: Wanted,
+    /// What was asked about filters: the number, and of how many.
+    questions: VecDeque<(u64, usize)>,
+    /// SUBSCRIBE and UNSUBSCRIBE without their answers: the identifier, and how many filters.
+    requests: VecDeque<(u16, usize)>,
+    is_proving: bool,
     hello: Hello,
     session: Session,
     codec: Codec,
@@ -50,17 +74,43 @@ impl World {
             ..Mqtt::default()
         });
         let terms = terms(script.hello, &limits);
-        World {
+        let mut world = World {
+            disk: bounds.is_durable.then(|| Disk { store: Store::detached(), image: Image::default() }),
+            filters: BTreeMap::new(),
             session: Session::new(1, &client("device"), &terms, &limits),
             codec: begun(script.hello.protocol.protocol()),
             deliveries: Deliveries::new(promised(&terms, &limits)),
             limits,
-            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1 },
+            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1, authorize: script.wanted.2 },
+            questions: VecDeque::new(),
+            requests: VecDeque::new(),
+            is_proving: false,
             hello: script.hello,
             is_open: true,
             connection: 0,
             now_ms: 1_000,
             publishes: Publishes::default(),
+        };
+        world.keep();
+        world
+    }
+
+    /// The client is in; it is told when its session is durable.
+    fn keep(&mut self) {
+        let Some(Disk { store, .. }) = &self.disk else { return };
+        self.session.keep_in(Some(store));
+        if self.session.is_durable() {
+            store.add(Change::Session(Box::new(self.session.state(None))));
+        }
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        if let Some(Disk { store, image }) = &mut self.disk {
+            store.commit_into(image);
+            if self.session.is_durable() {
+                self.deliveries.committed();
+            }
         }
     }
 
@@ -90,7 +140,11 @@ impl World {
             }
             Step::Other(other) => self.give(match other {
                 Other::Ping => Incoming::PingReq,
-                Other::Auth => Incoming::Auth,
+                Other::Auth { code, is_mine } => {
+                    let codes = [reason::RE_AUTHENTICATE, reason::CONTINUE_AUTHENTICATION, reason::SUCCESS];
+                    let method = Some(if *is_mine { METHOD } else { "other" }.into());
+                    Incoming::Auth(Box::new(Auth { code: *script::pick(&codes, *code), method, data: None }))
+                }
                 Other::Connect => Incoming::Connect(Box::new(connect(self.hello.protocol.protocol()))),
                 Other::ServerOnly => Incoming::ServerOnly("SUBACK"),
             }),
@@ -99,113 +153,16 @@ impl World {
             }
             Step::Decide { which, verdict } => self.decide(*which, *verdict),
             Step::Settle { which, outcome } => self.settle(*which, *outcome),
+            Step::Permit { denied } => self.permit(*denied),
+            Step::Prove { proof } => self.prove(*proof),
             Step::Post(post) => self.post(*post),
             Step::Pass { ms } => self.now_ms += u64::from(*ms),
             Step::Advance { room_bytes } => self.advance(usize::from(*room_bytes)),
+            Step::Commit => self.commit(),
+            Step::Crash => self.crash(),
             Step::Break => self.disconnect(),
             Step::Connect(hello) => self.connect(*hello),
         }
-    }
-
-    /// The client comes back and brings everything to its end: nothing may be left of it.
-    pub(super) fn finish(&mut self) {
-        self.connect(Hello::BEST);
-        self.settle_all();
-        self.rest();
-        for id in self.publishes.to_repeat() {
-            self.give(Incoming::Publish(Box::new(script::Letter::plain(Qos::Q2, id))));
-            self.settle_all();
-            self.rest();
-        }
-        assert!(self.session.is_settled());
-        self.publishes.check_empty();
-        self.check_windows();
-        self.end();
-    }
-
-    fn settle_all(&mut self) {
-        for which in 0..self.publishes.pending.len() {
-            self.decide_at(which, Verdict::Accepted { matched: true });
-            self.settle_at(which, Outcome::Stored);
-        }
-    }
-
-    /// The client answers everything until nothing more comes.
-    fn rest(&mut self) {
-        for _ in 0..2_000 {
-            self.advance(usize::MAX);
-            while self.deliveries.nth(0).is_some() {
-                self.answer(0, false);
-            }
-            for id in self.publishes.to_release() {
-                self.give(Incoming::PubRel(Ack::new(id, reason::SUCCESS)));
-            }
-            if self.deliveries.is_empty() && !self.session.can_deliver() {
-                break;
-            }
-        }
-        assert!(self.is_open && self.deliveries.is_empty() && !self.session.can_deliver(), "it does not come to rest");
-    }
-
-    /// As much goes in both directions as at the beginning.
-    fn check_windows(&mut self) {
-        let window = self.deliveries.terms.window.min(usize::from(self.limits.max_queued_messages as u16));
-        for _ in 0..window {
-            self.post(Post::PLAIN);
-        }
-        let before = self.deliveries.sent;
-        self.session.has_mail();
-        self.advance(usize::MAX);
-        assert_eq!(self.deliveries.sent - before, window as u64, "the window for deliveries is not what it was");
-        let plain = |id| script::Letter::plain(Qos::Q1, id);
-        let mut out = Vec::new();
-        for id in 0..self.limits.receive_maximum {
-            let taken = self.session.handle(Incoming::Publish(Box::new(plain(1_000 + id))), self.now_ms, self.wanted, &mut out);
-            assert_eq!(taken, Ok(()), "the window for publishes is not what it was");
-        }
-        let excess = self.session.handle(Incoming::Publish(Box::new(plain(999))), self.now_ms, self.wanted, &mut out);
-        assert_eq!(excess.map_err(|fault| fault.code), Err(reason::RECEIVE_MAXIMUM_EXCEEDED));
-    }
-
-    /// The session ends: what it took was delivered, dropped or is left over.
-    fn end(&mut self) {
-        let lost = self.session.end().len() as u64;
-        assert_eq!(self.deliveries.taken, self.deliveries.ended + lost, "messages taken; told of or left over ({lost})");
-    }
-
-    /// The client sends a packet.
-    fn give(&mut self, packet: Incoming) {
-        if !self.is_open {
-            self.connect(self.hello);
-        }
-        if self.session.is_full() {
-            self.advance(0);
-            if !self.is_open || self.session.is_full() {
-                return; // the connection would not read
-            }
-        }
-        let mut out = Vec::new();
-        let handled = self.session.handle(packet.clone(), self.now_ms, self.wanted, &mut out);
-        if let Err(fault) = handled {
-            let said = out.iter().find(|output| matches!(output, Output::Send(_) | Output::Publish { .. } | Output::Goodbye { .. }));
-            assert!(said.is_none(), "{said:?} though {packet:?} is refused: {fault:?}");
-            self.apply(out);
-            return self.disconnect();
-        }
-        match &packet {
-            Incoming::PubAck(ack) => self.deliveries.acked(ack.id),
-            Incoming::PubRec(ack) => self.deliveries.received(ack.id, ack.code < reason::FIRST_ERROR),
-            Incoming::PubComp(ack) => self.deliveries.completed(ack.id),
-            Incoming::Publish(publish) if publish.qos != QoS::AtMostOnce => {
-                let published = out.iter().find_map(|output| if let Output::Publish { number, .. } = output { *number } else { None });
-                let denied = |output: &Output| {
-                    matches!(output, Output::Observe(Detail::MessageDropped(Dropping { reason: DropReason::Denied, .. })))
-                };
-                self.publishes.arrived(publish.id, publish.qos, published, out.iter().any(denied));
-            }
-            _ => {}
-        }
-        self.apply(out);
     }
 
     fn advance(&mut self, room_bytes: usize) {
@@ -234,147 +191,41 @@ impl World {
                         Outgoing::PubRec(ack) => self.publishes.answered(protocol, QoS::ExactlyOnce, ack),
                         Outgoing::PubRel(ack) => self.deliveries.released(ack),
                         Outgoing::PubComp(ack) => self.publishes.completed(ack),
+                        Outgoing::SubAck(answers) | Outgoing::UnsubAck(answers) => self.answered(answers),
                         _ => {}
                     }
                     self.codec.encode(packet, &mut BytesMut::new()).expect("what the session says can be written");
                 }
-                Output::Publish { number: Some(number), receipt, .. } => {
+                Output::Publish { number: Some(number), receipt, trace, .. } => {
                     let connection = self.connection;
-                    self.publishes.pending.push(Pending { number, receipt: Some(receipt), is_decided: false, connection });
+                    let share = self.disk.as_ref().map(|_| receipt.clone());
+                    let pending = Pending { number, receipt: Some(receipt), share, trace, is_decided: false, connection };
+                    self.publishes.pending.push(pending);
                 }
+                Output::Authorize { number, filters } => self.questions.push_back((number, filters.len())),
+                Output::Prove { .. } => {
+                    assert!(!std::mem::replace(&mut self.is_proving, true), "it is asked for two proofs at once");
+                }
+                Output::Persist(change) => {
+                    let disk = self.disk.as_ref().expect("only durable sessions have something to store");
+                    disk.store.add(change);
+                }
+                Output::Barrier => self.commit(),
+                Output::Subscribe { filter, .. } => drop(self.filters.insert(filter, true)),
+                Output::Unsubscribe(filter) => drop(self.filters.remove(&filter)),
                 Output::Observe(Detail::MessageDelivered(_)) => self.deliveries.delivered += 1,
                 Output::Observe(Detail::MessageAcked(_)) => self.deliveries.ended += 1,
                 Output::Observe(Detail::MessageDropped(dropping)) if dropping.message.publisher != "device" => {
                     self.deliveries.dropped(&dropping.message);
                 }
                 Output::Goodbye { .. } => self.disconnect(),
-                Output::Publish { .. } | Output::Observe(_) | Output::Subscribe { .. } | Output::Unsubscribe(_) => {}
+                Output::Publish { .. } | Output::Observe(_) => {}
             }
         }
         let Unmade { delivered, acked } = self.session.take_unmade();
         self.deliveries.delivered += delivered;
         self.deliveries.ended += acked;
         assert_eq!(self.deliveries.sent, self.deliveries.delivered, "first transmissions, and how many were told");
-    }
-
-    /// The client answers a delivery as it should.
-    fn answer(&mut self, which: u8, refuse: bool) {
-        let Some((id, qos, received)) = self.deliveries.nth(which) else { return };
-        let code = if refuse && self.hello.protocol.protocol().is_5() { reason::UNSPECIFIED } else { reason::SUCCESS };
-        let ack = Ack::new(id, code);
-        self.give(match (qos, received) {
-            (QoS::AtMostOnce, _) => return,
-            (QoS::AtLeastOnce, _) => Incoming::PubAck(ack),
-            (QoS::ExactlyOnce, false) => Incoming::PubRec(ack),
-            (QoS::ExactlyOnce, true) => Incoming::PubComp(Ack::new(id, reason::SUCCESS)),
-        });
-    }
-
-    fn acknowledge(&mut self, kind: Kind, id: u16, code: u8) {
-        let ack = Ack::new(id, if self.hello.protocol.protocol().is_5() { code } else { reason::SUCCESS });
-        self.give(match kind {
-            Kind::PubAck => Incoming::PubAck(ack),
-            Kind::PubRec => Incoming::PubRec(ack),
-            Kind::PubRel => Incoming::PubRel(ack),
-            Kind::PubComp => Incoming::PubComp(ack),
-        });
-    }
-
-    fn decide(&mut self, which: u8, verdict: Decision) {
-        let Some(which) = usize::from(which).checked_rem(self.publishes.pending.len()) else { return };
-        let denial = |reason_code: u8| Denial { reason_code: reason_code | reason::FIRST_ERROR, reason: "no".into() };
-        self.decide_at(which, match verdict {
-            Decision::Accept { matched } => Verdict::Accepted { matched },
-            Decision::Swallow => Verdict::Swallowed,
-            Decision::Deny { code } => Verdict::Denied(denial(code)),
-        });
-    }
-
-    /// The first word counts. What a former connection has read comes through the mailbox.
-    fn decide_at(&mut self, which: usize, verdict: Verdict) {
-        let pending = &mut self.publishes.pending[which];
-        if std::mem::replace(&mut pending.is_decided, true) {
-            return;
-        }
-        let number = pending.number;
-        if pending.connection == self.connection {
-            self.session.decided(number, verdict.clone());
-        } else {
-            self.session.mailbox().bring(number, verdict.clone());
-            self.session.has_mail();
-        }
-        self.publishes.decided(number, verdict);
-    }
-
-    fn settle(&mut self, which: u8, outcome: Fate) {
-        let Some(which) = usize::from(which).checked_rem(self.publishes.pending.len()) else { return };
-        let refused = |refusal: fn(crate::event::Text) -> Refusal| Outcome::Refused(refusal("no".into()));
-        match outcome {
-            Fate::Stored => self.settle_at(which, Outcome::Stored),
-            Fate::TooLarge => self.settle_at(which, refused(Refusal::TooLarge)),
-            Fate::Unauthorized => self.settle_at(which, refused(Refusal::Unauthorized)),
-            Fate::Unknown => self.settle_at(which, Outcome::Unknown("timed out".into())),
-            Fate::Dropped => {
-                let Pending { number, receipt, .. } = &mut self.publishes.pending[which];
-                if receipt.take().is_some() {
-                    let number = *number;
-                    self.publishes.settled(number, Outcome::Unknown("dropped".into()));
-                }
-            }
-        }
-    }
-
-    fn settle_at(&mut self, which: usize, outcome: Outcome) {
-        let Pending { number, receipt, .. } = &mut self.publishes.pending[which];
-        if let Some(receipt) = receipt.take() {
-            let number = *number;
-            receipt.settle(outcome.clone());
-            self.publishes.settled(number, outcome);
-        }
-    }
-
-    fn post(&mut self, post: Post) {
-        let qos = post.qos.qos();
-        let mut message = message(post.topic(), qos, "");
-        message.payload = self.deliveries.payload(usize::from(post.size));
-        message.received_at_ms = self.now_ms;
-        if let Some(expiry_s) = post.expiry_s {
-            message = expiring(message, u32::from(expiry_s));
-        }
-        let subscription_ids = post.subscription_id.map(|id| u32::from(id) + 1).into_iter().collect();
-        let share = post.is_shared.then(|| "$share/g/#".into());
-        let parcel = Parcel { message: Arc::new(message), qos, retain: post.retain, subscription_ids, share };
-        if self.session.mailbox().push(parcel).is_ok() {
-            self.deliveries.taken += 1;
-        }
-    }
-
-    fn connect(&mut self, hello: Hello) {
-        self.disconnect();
-        let terms = terms(hello, &self.limits);
-        self.session.attach(&client("device"), &terms, &self.limits);
-        self.codec = begun(hello.protocol.protocol());
-        self.deliveries.attached(promised(&terms, &self.limits));
-        self.hello = hello;
-        self.is_open = true;
-        self.connection += 1;
-    }
-
-    fn disconnect(&mut self) {
-        if !self.is_open {
-            return;
-        }
-        self.is_open = false;
-        self.session.catch_up();
-        self.session.detach();
-        self.publishes.broken();
-        if self.session.expiry_s() == 0 {
-            self.end();
-            let terms = terms(self.hello, &self.limits);
-            self.session = Session::new(self.session.number() + 1, &client("device"), &terms, &self.limits);
-            self.publishes = Publishes::default();
-            self.deliveries = Deliveries::new(self.deliveries.terms);
-        }
     }
 }
 
@@ -386,6 +237,7 @@ fn terms(hello: Hello, limits: &Mqtt) -> Terms {
         receive_maximum: if five { u16::from(hello.receive_maximum).max(1) } else { u16::MAX },
         max_packet_bytes: hello.max_packet_bytes.filter(|_| five).map(|bytes| u32::from(bytes).max(1)),
         problem_information: five && hello.problem_information,
+        authentication_method: (five && hello.has_method).then(|| METHOD.into()),
         topic_alias_maximum: if five { u16::from(hello.topic_alias_maximum) } else { 0 },
         ..connect(protocol)
     };
