@@ -115,7 +115,7 @@ impl Broker {
     pub(super) fn new(limits: Mqtt) -> Self {
         Broker {
             subscriptions: Subscriptions::default(),
-            retained: Retained::new(limits.max_retained_messages, Metrics::new()),
+            retained: Retained::new(limits.max_retained_messages, Metrics::new(), None),
             limits: Arc::new(limits),
             sessions: Sessions::new(),
             conns: BTreeMap::new(),
@@ -226,7 +226,7 @@ impl Broker {
             let guest = conn.guest.as_mut().expect("it is open");
             match output {
                 Output::Send(packet) => conn.codec.encode(packet, &mut conn.output).expect("it fits"),
-                Output::Publish { message, number, receipt } => {
+                Output::Publish { message, number, receipt, .. } => {
                     guest.lane.push_back((message, number, receipt));
                     if guest.lane.len() == 1 {
                         line::judge_later(conn.link, stage);
@@ -236,6 +236,7 @@ impl Broker {
                     ledger.dropped(guest.device, &dropping.message, dropping.reason, stage.now_ms);
                 }
                 Output::Observe(_) => {}
+                Output::Persist(_) | Output::Barrier => unreachable!("there is no store"),
                 Output::Authorize { .. } | Output::Prove { .. } => unreachable!("nobody is asked"),
                 Output::Subscribe { filter, granted, retained, .. } => self.subscribe(guest, &filter, granted, retained, stage, ledger),
                 Output::Unsubscribe(filter) => {

@@ -87,7 +87,7 @@ impl Broker {
         let message = Arc::new(message);
         let expected = ledger.accepted(&message);
         if message.retain {
-            self.retained.keep(&message);
+            self.retained.keep(&message, None);
         }
         let mut found = Vec::new();
         for receiver in self.subscriptions.receivers(&message.topic, &client.client_id).sessions {
