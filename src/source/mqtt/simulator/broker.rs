@@ -146,7 +146,7 @@ impl Broker {
             conn.input.extend_from_slice(&bytes.unwrap_or_default());
         }
         match conn.phase {
-            Phase::Greeting if conn.ended => return,
+            Phase::Greeting if conn.ended => {}
             Phase::Greeting => self.greet(conn, stage, ledger),
             Phase::Open => {
                 if let Some(guest) = &mut conn.guest {
