@@ -256,7 +256,7 @@ mod tests {
         let text = format!(
             "a:{good}\nno colon\n:{good}\nb:plain\nc:$2b$12$abcdefghijklmnopqrstuv\na:{good}\nd:$argon2id$v=19$m=9999999,t=1,p=1$c29tZXNhbHQ$ILhXhWw8dZYh4PMVxz0R6ZTz5VqXLdTqFd1q1f1fNl8\ne:$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$ILhXhWw8dZYh4PMVxz0R6ZTz5VqXLdTqFd1q1f1fNl8"
         );
-        let errors = Users::parse(&text).err().expect("most lines are wrong");
+        let errors = Users::parse(&text).expect_err("most lines are wrong");
         let lines: Vec<usize> = errors.iter().filter_map(PasswordError::line).collect();
         assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8], "{errors:#?}");
         for user in ["", "#a", " a", "a\nb"] {

@@ -223,20 +223,20 @@ async fn deliver(batch: Vec<Routed>, store: Option<&Store>, aftermath: &Aftermat
             store.room().await;
         }
         for rejected in put(routed, store) {
-            dropped(*rejected, aftermath).await;
+            dropped(rejected, aftermath).await;
         }
     }
 }
 
 /// Puts a message into its receivers' mailboxes; what they did not take.
-fn put(Routed { message, receivers, stored }: Routed, store: Option<&Store>) -> Vec<Box<Rejected>> {
+fn put(Routed { message, receivers, stored }: Routed, store: Option<&Store>) -> Vec<Rejected> {
     let mut batch = if stored.is_some() { store.map(Store::batch) } else { None };
     let mut rejected = Vec::new();
     for receiver in receivers.sessions {
-        rejected.extend(receiver.mailbox.push_in(receiver.parcel(&message), batch.as_mut()).err());
+        rejected.extend(receiver.mailbox.push_in(receiver.parcel(&message), batch.as_mut()).err().map(|rejected| *rejected));
     }
     for group in receivers.groups {
-        rejected.extend(group.deliver(&message, batch.as_mut()).err());
+        rejected.extend(group.deliver(&message, batch.as_mut()).err().map(|rejected| *rejected));
     }
     if let (Some(mut batch), Some(Stored { change, share })) = (batch, stored) {
         change.into_iter().for_each(|change| batch.add(change));

@@ -34,6 +34,8 @@ mod retained;
 mod samples;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod simulator;
 mod subscriptions;
 mod sys;
 

@@ -269,7 +269,7 @@ impl Sessions {
     }
 
     /// What is due: wills to publish, sessions to end.
-    fn due(&self, now: Instant) -> Vec<Due> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Due> {
         let ripe: Vec<(u64, Text)> = {
             let mut agenda = self.agenda.lock();
             let later = agenda.split_off(&(now + Duration::from_nanos(1), 0));
@@ -301,13 +301,13 @@ impl Sessions {
     }
 
     /// Takes the sessions that wait for their client and end with the process.
-    fn take_parked(&self) -> Vec<Box<Session>> {
+    fn take_parked(&self) -> Vec<Session> {
         let mut sessions = Vec::new();
         for shard in &self.shards {
             for (_, slot) in shard.lock().extract_if(|_, slot| matches!(&slot.state, State::Parked(parked) if !parked.session.is_durable()))
             {
                 if let State::Parked(parked) = slot.state {
-                    sessions.push(parked.session);
+                    sessions.push(*parked.session);
                 }
             }
         }
@@ -329,12 +329,13 @@ impl Sessions {
         wills
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.agenda.lock().first_key_value().map(|((due, _), _)| *due)
     }
 }
 
-enum Due {
+/// Something that is due.
+pub(super) enum Due {
     Will(Will),
     End(Box<Session>),
 }

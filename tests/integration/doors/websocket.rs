@@ -86,7 +86,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStrea
     socket.send(data(tail, Data::Continue, true)).await.unwrap();
     assert_eq!(receive(socket, packets.len()).await, packets);
 
-    socket.send(Message::Binary(vec![0xC0, 0].repeat(20_000).into())).await.unwrap();
+    socket.send(Message::Binary([0xC0, 0].repeat(20_000).into())).await.unwrap();
     assert_eq!(receive(socket, 40_000).await, [0xD0, 0].repeat(20_000));
     socket.send(Message::Binary(vec![0xE0, 0].into())).await.unwrap();
     assert_eq!(close_code(socket).await, None, "closed in order, without a complaint");
@@ -132,7 +132,7 @@ async fn messages_that_are_no_mqtt_end_the_connection() {
     let raw = |bytes: &[u8], kind| Message::Frame(Frame::message(bytes.to_vec(), OpCode::Data(kind), true));
     for (message, code) in [
         (Message::Text("hello".into()), CloseCode::Unsupported),
-        (Message::Binary(vec![0xC0, 0].repeat(40_000).into()), CloseCode::Size),
+        (Message::Binary([0xC0, 0].repeat(40_000).into()), CloseCode::Size),
         (raw(b"x", Data::Continue), CloseCode::Protocol),
     ] {
         let (mut socket, _) = open(house.knock("ws").await, "/things", Some("mqtt")).await.unwrap();

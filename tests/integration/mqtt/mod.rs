@@ -15,5 +15,6 @@ mod retained;
 mod robustness;
 mod sessions;
 mod shared;
+mod soak;
 mod sys;
 mod wire;

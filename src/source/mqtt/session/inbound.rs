@@ -9,6 +9,9 @@
 //!
 //! Absent: the messages themselves; they are on their way down the line.
 
+#[cfg(test)]
+mod invariants;
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
@@ -257,9 +260,8 @@ impl Inbound {
         let Some(carried) = self.carried.remove(&number) else { return };
         match (carried.claim, finished) {
             (Some(slot), _) => {
-                // From here on it is the slot that decides about the identifier, also when the connection ends before its turn.
                 if let Some(received) = self.received.get_mut(&carried.id) {
-                    received.pending = Some(slot);
+                    received.pending = Some(slot); // were the connection to end now, this slot would be carried
                 }
                 self.note(slot, |progress| *progress = carried.progress);
             }

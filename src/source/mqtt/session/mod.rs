@@ -10,6 +10,8 @@ mod aliases;
 pub(super) mod connect;
 mod deliver;
 mod inbound;
+#[cfg(test)]
+mod invariants;
 pub(super) mod keepalive;
 mod outbound;
 mod proof;

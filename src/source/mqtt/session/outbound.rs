@@ -2,6 +2,9 @@
 //!
 //! Absent: the queue before the window; it is the session's mailbox, which others fill.
 
+#[cfg(test)]
+mod invariants;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{

@@ -64,6 +64,6 @@ pub(in crate::source::mqtt) async fn end(shared: &Shared, mut session: Box<Sessi
 /// Ends the sessions that do not outlive the process, when it ends in order.
 pub(in crate::source::mqtt) async fn end_with_process(shared: &Shared) {
     for session in shared.sessions.take_parked() {
-        end(shared, session, Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;
+        end(shared, Box::new(session), Ending::because(reason::SERVER_SHUTTING_DOWN, "shutting-down")).await;
     }
 }

@@ -148,7 +148,7 @@ fn page() -> String {
         for (number, words, check) in document.rows() {
             let check = match check {
                 Check::Wire(name, _) => format!("✔ `{name}`"),
-                Check::Client(why) if why.is_empty() => "*client*".to_owned(),
+                Check::Client("") => "*client*".to_owned(),
                 Check::Client(why) => format!("*client*: {why}"),
                 Check::Elsewhere(test) => format!("→ {test}"),
                 Check::Reason(why) => format!("– {why}"),

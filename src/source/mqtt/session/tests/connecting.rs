@@ -55,8 +55,11 @@ fn authentication_data_needs_a_method_and_connack_carries_both() {
     assert_eq!((connack.authentication_method, connack.authentication_data), (Some("m".into()), Some("y".into())));
 }
 
+/// A packet of a client (reason code and method), or an answer to it.
+type Act = Result<(u8, &'static str), Result<Step, u8>>;
+
 /// Gives AUTH packets and answers in turn; the last must end the connection with `code`, or nothing does.
-fn reauthenticate(script: &[Result<(u8, &str), Result<Step, u8>>]) -> Result<Vec<String>, u8> {
+fn reauthenticate(script: &[Act]) -> Result<Vec<String>, u8> {
     let mut desk = Desk::with(connect_by(Some("m"), None), Mqtt::default());
     let mut said = Vec::new();
     for act in script {
