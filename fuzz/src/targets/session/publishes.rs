@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
-    event::{Outcome, QoS, Receipt},
+    event::{Denial, Outcome, QoS, Receipt},
     source::mqtt::{
         packet::{Ack, Protocol},
         reason,
@@ -36,7 +36,7 @@ struct Said {
 struct Arrival {
     id: u16,
     qos: QoS,
-    /// The same identifier waits already: there is one answer to both.
+    /// It was sent again, and an answer that came since serves it too; it may get one of its own.
     is_excused: bool,
     /// What it was published under; `None`: the session has refused it itself.
     number: Option<u64>,
@@ -62,6 +62,8 @@ pub(super) struct Publishes {
     freed: HashSet<u16>,
     /// Those with a positive PUBREC.
     received: HashSet<u16>,
+    /// Of these, those that were denied all the same, which MQTT 3 has no word for: they need not be stored.
+    denied: HashSet<u16>,
 }
 
 impl Publishes {
@@ -88,8 +90,7 @@ impl Publishes {
             self.held.insert(id, Held::Under(number));
             self.received.remove(&id);
         }
-        let is_excused = is_duplicate && self.arrivals.iter().any(|arrival| arrival.qos == qos && arrival.id == id);
-        self.arrivals.push_back(Arrival { id, qos, is_excused, number });
+        self.arrivals.push_back(Arrival { id, qos, is_excused: false, number });
     }
 
     /// The session has refused a publish itself, before the pipeline.
@@ -103,33 +104,28 @@ impl Publishes {
 
     /// PUBACK or PUBREC came.
     pub(super) fn answered(&mut self, protocol: Protocol, qos: QoS, ack: &Ack) {
-        let arrival = loop {
-            let Some(arrival) = self.arrivals.pop_front() else { panic!("nothing waits for the answer {ack:?} to {qos:?}") };
-            if arrival.id == ack.id && arrival.qos == qos {
-                break arrival;
-            }
-            assert!(arrival.is_excused, "{arrival:?} is passed over by {ack:?}");
-        };
-        self.arrivals.retain(|other| !(other.is_excused && other.id == ack.id));
         let positive = ack.code < reason::FIRST_ERROR;
         assert!(positive || protocol.is_5(), "older protocols know no refusal");
-        let denied = match arrival.number {
-            None => true,
-            Some(number) => {
-                let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("{ack:?} before anything is known") };
-                assert!(!matches!(outcome, None | Some(Outcome::Unknown(_))), "{ack:?} after {outcome:?}");
-                assert!(
-                    !positive || matches!((outcome, verdict), (Some(Outcome::Stored), Some(_))),
-                    "{ack:?} after {outcome:?}, {verdict:?}"
-                );
-                matches!(verdict, Some(Verdict::Denied(denial)) if reason::for_publish(denial.reason_code) >= reason::FIRST_ERROR)
-                    || *outcome != Some(Outcome::Stored)
-            }
+        // Nothing is passed over but what may stay without an answer.
+        let next = self.arrivals.iter().position(|arrival| !arrival.is_excused).map_or(self.arrivals.len(), |index| index + 1);
+        let of_id = |arrival: &Arrival| arrival.id == ack.id && arrival.qos == qos;
+        let candidates = self.arrivals.iter().enumerate().take(next).rev().filter(|(_, arrival)| of_id(arrival));
+        let fitting: Vec<_> = candidates.map(|(index, arrival)| (index, self.is_denied(arrival, protocol, ack))).collect();
+        let Some((index, denied)) = fitting.iter().find_map(|(index, denied)| Some((*index, *denied.as_ref().ok()?))) else {
+            panic!("{ack:?} to {qos:?} answers nothing: {fitting:?} of {:?}", self.arrivals);
         };
-        assert!(!protocol.is_5() || positive != denied, "{ack:?} to {arrival:?}");
+        self.arrivals.drain(..=index);
+        for other in self.arrivals.iter_mut().filter(|other| qos == QoS::ExactlyOnce && of_id(other)) {
+            other.is_excused = true; // it was sent before this answer, which serves it too
+        }
         if qos == QoS::ExactlyOnce {
             if positive {
                 self.received.insert(ack.id);
+                if denied {
+                    self.denied.insert(ack.id);
+                } else {
+                    self.denied.remove(&ack.id);
+                }
             } else {
                 self.held.remove(&ack.id);
                 self.received.remove(&ack.id);
@@ -139,6 +135,7 @@ impl Publishes {
 
     /// The connection ends in the place of an answer, for a publish that was denied, refused, or of which nobody knows.
     pub(super) fn unanswered(&mut self, protocol: Protocol) {
+        self.arrivals.retain(|arrival| !arrival.is_excused);
         let arrival = self.arrivals.pop_front().expect("a publish waits for its answer");
         if let Some(number) = arrival.number {
             let Some(Said { verdict, outcome }) = self.said.get(&number) else { panic!("an end for {arrival:?} before anything is known") };
@@ -155,6 +152,7 @@ impl Publishes {
 
     /// The process died; these identifiers were stored.
     pub(super) fn crashed(&mut self, used: &[u16]) {
+        self.received.retain(|id| used.contains(id) || !self.denied.contains(id));
         let lost: Vec<_> = self.received.iter().filter(|id| !used.contains(id)).collect();
         assert!(lost.is_empty(), "QoS 2 identifiers that were answered and forgotten: {lost:?}");
         let undead: Vec<_> = used.iter().filter(|id| !self.held.contains_key(id) && !self.freed.contains(id)).collect();
@@ -199,7 +197,26 @@ impl Publishes {
 
     /// Everything has been answered.
     pub(super) fn check_empty(&self) {
-        assert!(self.arrivals.is_empty(), "never answered: {:?}", self.arrivals);
+        let left: Vec<_> = self.arrivals.iter().filter(|arrival| !arrival.is_excused).collect();
+        assert!(left.is_empty(), "never answered: {left:?}");
+    }
+
+    /// Whether the publish was denied or refused, if the answer agrees with what was said about it.
+    fn is_denied(&self, arrival: &Arrival, protocol: Protocol, ack: &Ack) -> Result<bool, String> {
+        let positive = ack.code < reason::FIRST_ERROR;
+        let denied = match arrival.number {
+            None => true,
+            Some(number) => {
+                let Some(Said { verdict, outcome }) = self.said.get(&number) else { return Err("before anything is known".to_owned()) };
+                let known = matches!(outcome, Some(Outcome::Stored | Outcome::Refused(_)));
+                if !known || (positive && !matches!((outcome, verdict), (Some(Outcome::Stored), Some(_)))) {
+                    return Err(format!("after {outcome:?}, {verdict:?}"));
+                }
+                let denied = |denial: &Denial| reason::for_publish(denial.reason_code) >= reason::FIRST_ERROR;
+                matches!(verdict, Some(Verdict::Denied(denial)) if denied(denial)) || *outcome != Some(Outcome::Stored)
+            }
+        };
+        if protocol.is_5() && positive == denied { Err(format!("denied: {denied}")) } else { Ok(denied) }
     }
 
     fn has_failed(&self, number: Option<u64>) -> bool {
