@@ -53,6 +53,8 @@ pub(super) struct World {
     is_proving: bool,
     hello: Hello,
     session: Session,
+    /// The session has ended; the next connection begins another one.
+    is_over: bool,
     codec: Codec,
     is_open: bool,
     connection: u64,
@@ -86,6 +88,7 @@ impl World {
             requests: VecDeque::new(),
             is_proving: false,
             hello: script.hello,
+            is_over: false,
             is_open: true,
             connection: 0,
             now_ms: 1_000,

@@ -100,7 +100,11 @@ impl World {
     pub(super) fn connect(&mut self, hello: Hello) {
         self.disconnect();
         let terms = terms(hello, &self.limits);
-        self.session.attach(&client("device"), &terms, &self.limits);
+        if std::mem::take(&mut self.is_over) {
+            self.session = Session::new(self.session.number() + 1, &client("device"), &terms, &self.limits);
+        } else {
+            self.session.attach(&client("device"), &terms, &self.limits);
+        }
         self.codec = begun(hello.protocol.protocol());
         self.deliveries.attached(promised(&terms, &self.limits));
         self.hello = hello;
@@ -123,7 +127,7 @@ impl World {
             if let Some(Disk { store, .. }) = self.disk.as_ref().filter(|_| self.session.is_durable()) {
                 store.add(Change::Ended(self.session.number()));
             }
-            self.begin(self.session.number() + 1);
+            self.end_session();
         }
     }
 
@@ -134,10 +138,9 @@ impl World {
         self.is_proving = false;
     }
 
-    /// Another session, of which the client knows nothing.
-    pub(super) fn begin(&mut self, number: u64) {
-        let terms = terms(self.hello, &self.limits);
-        self.session = Session::new(number, &client("device"), &terms, &self.limits);
+    /// The session has ended, and the client knows nothing of it any more.
+    pub(super) fn end_session(&mut self) {
+        self.is_over = true;
         self.publishes = Publishes::default();
         self.deliveries = Deliveries::new(self.deliveries.terms);
         self.filters.clear();

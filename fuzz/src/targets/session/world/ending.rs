@@ -16,6 +16,9 @@ use crate::{
 impl World {
     /// The process dies and starts again.
     pub(super) fn crash(&mut self) {
+        if self.is_over {
+            return;
+        }
         let Some(restored) = self.disk.as_ref().map(|disk| disk.image.restore()) else { return };
         self.is_open = false;
         self.forget();
@@ -24,10 +27,7 @@ impl World {
         let stored = restored.sessions.into_iter().find(|session| session.state.number == self.session.number());
         assert_eq!(stored.is_some(), self.session.is_durable(), "a durable session is stored, and no other");
         match stored {
-            None => {
-                let number = self.session.number() + 1;
-                self.begin(number);
-            }
+            None => self.end_session(),
             Some(stored) => {
                 self.publishes.crashed(&stored.used);
                 self.deliveries.crashed(&stored);

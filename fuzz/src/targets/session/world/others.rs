@@ -123,6 +123,9 @@ impl World {
     }
 
     pub(super) fn post(&mut self, post: Post) {
+        if self.is_over {
+            return;
+        }
         let qos = post.qos.qos();
         let mut message = message(post.topic(), qos, "");
         message.payload = self.deliveries.payload(usize::from(post.size));
