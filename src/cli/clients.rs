@@ -2,7 +2,7 @@
 
 use super::{
     Exit,
-    operators::{self, Target, seconds},
+    operators::{self, Selection, Target, seconds},
 };
 use crate::{admin::Client, event::now_ms};
 
@@ -11,21 +11,12 @@ use crate::{admin::Client, event::now_ms};
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
-    /// Only client ids that begin with this.
-    #[arg(long, default_value = "")]
-    prefix: String,
-    /// Only those of this user.
-    #[arg(long)]
-    username: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Exit> {
-    let mut parameters = vec![("prefix", args.prefix.as_str())];
-    parameters.extend(args.username.as_deref().map(|name| ("username", name)));
-    let (clients, more) = args.target.find()?.list::<Client>("/api/v1/clients", &parameters, args.limit)?;
+    let (clients, more) = args.target.find()?.list::<Client>("/api/v1/clients", &args.selection.parameters(), args.selection.limit)?;
     let head = ["CLIENT", "USER", "ADDRESS", "MQTT", "CONNECTED", "KEEP ALIVE", "SUBSCRIPTIONS", "QUEUED", "IN FLIGHT"];
     let now = now_ms();
     operators::print(&args.target, &clients, more, &head, |client| {

@@ -29,6 +29,28 @@ pub(super) struct Target {
     pub(super) json: bool,
 }
 
+/// Which of many clients are meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Selection {
+    /// Only client ids that begin with this.
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Only those of this user.
+    #[arg(long)]
+    username: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 1000)]
+    pub(super) limit: usize,
+}
+
+impl Selection {
+    /// What the admin interface is asked.
+    pub(super) fn parameters(&self) -> Vec<(&str, &str)> {
+        let prefix = std::iter::once(("prefix", self.prefix.as_str()));
+        prefix.chain(self.username.as_deref().map(|name| ("username", name))).collect()
+    }
+}
+
 /// A running Hookgate.
 pub(super) struct Remote {
     agent: ureq::Agent,

@@ -2,7 +2,7 @@
 
 use super::{
     Exit,
-    operators::{self, Target, escape, seconds},
+    operators::{self, Selection, Target, escape, seconds},
 };
 use crate::admin::{Session, SessionDetail};
 
@@ -13,15 +13,8 @@ pub(super) struct Args {
     client_id: Option<String>,
     #[command(flatten)]
     target: Target,
-    /// Only client ids that begin with this.
-    #[arg(long, default_value = "")]
-    prefix: String,
-    /// Only those of this user.
-    #[arg(long)]
-    username: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Exit> {
@@ -32,9 +25,7 @@ pub(super) fn run(args: &Args) -> Result<(), Exit> {
 }
 
 fn all(args: &Args) -> Result<(), Exit> {
-    let mut parameters = vec![("prefix", args.prefix.as_str())];
-    parameters.extend(args.username.as_deref().map(|name| ("username", name)));
-    let (sessions, more) = args.target.find()?.list::<Session>("/api/v1/sessions", &parameters, args.limit)?;
+    let (sessions, more) = args.target.find()?.list::<Session>("/api/v1/sessions", &args.selection.parameters(), args.selection.limit)?;
     let head = ["CLIENT", "USER", "CLIENT IS", "ENDS IN", "SUBSCRIPTIONS", "QUEUED", "BYTES", "IN FLIGHT"];
     operators::print(&args.target, &sessions, more, &head, |session| {
         vec![
