@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use hookgate::{
     config::Config,
     event::{Client, Delivery, Detail, Event, Header, Message, Properties, QoS},
-    guest::{Engine, Guest, State},
+    guest::{Asked, Engine, Guest, State},
     metrics::Metrics,
 };
 use ring::hmac;
@@ -73,10 +73,11 @@ fn command(key: &hmac::Key, nonce: u64) -> String {
 fn time(runtime: &Runtime, guest: &Arc<Guest>, messages: Vec<Message>) -> Duration {
     let guest = Arc::clone(guest);
     let asking = runtime.spawn(async move {
-        let client = client();
+        let client = Arc::new(client());
+        let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
         let began = Instant::now();
         for (message, id) in messages.iter().zip(0..) {
-            guest.publish(id, TIME_MS, "node-1", &client, message).await.unwrap();
+            guest.publish(Asked { id, time_ms: TIME_MS, node: "node-1" }, &client, message).await.unwrap();
         }
         began.elapsed()
     });
@@ -110,7 +111,7 @@ fn hook_call(criterion: &mut Criterion) {
             let asking = runtime.spawn(async move {
                 let began = Instant::now();
                 for _ in 0..rounds {
-                    guest.observe("node-1", &event).await.unwrap();
+                    guest.observe(Asked { id: 1, time_ms: TIME_MS, node: "node-1" }, &event).await.unwrap();
                 }
                 began.elapsed()
             });

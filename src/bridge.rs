@@ -17,11 +17,10 @@ use crate::{
     admin::Admin,
     config::{Config, Listener, Problem},
     event::Text,
-    guest::Guest,
     kafka::Producer,
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Guests, Registry, Watch},
+    registry::{Guests, Registry, Serving, Watch},
     source::mqtt::{Broker, BrokerError},
 };
 
@@ -298,7 +297,7 @@ fn topics(config: &Config) -> Vec<Text> {
 
 /// The guests whose version differs.
 fn changed(old: &Guests, new: &Guests) -> Vec<String> {
-    let differs = |guest: &&Arc<Guest>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
+    let differs = |guest: &&Arc<Serving>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
     let mut names: Vec<String> = new.iter().filter(differs).map(|guest| guest.name().to_owned()).collect();
     names.sort();
     names

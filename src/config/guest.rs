@@ -1,10 +1,13 @@
 //! `[[guest]]`: a WebAssembly component, what it may do and how much of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
+    breaker::Breaker,
+    limits::Limits,
     problem::{Place, Placed},
     reader::Table,
+    rollout::Rollout,
 };
 
 /// A component and its walls.
@@ -14,6 +17,8 @@ pub struct Guest {
     pub name: String,
     /// Where the table stands.
     pub place: Placed<()>,
+    /// Whose it is.
+    pub tenant: Option<Placed<String>>,
     /// The component; a relative path starts at the configuration's folder.
     pub path: Placed<PathBuf>,
     /// Capabilities that it may import.
@@ -22,8 +27,25 @@ pub struct Guest {
     pub keys: Vec<Placed<String>>,
     /// What `settings.get` answers.
     pub settings: Vec<(String, String)>,
+    /// How instances are used.
+    pub isolation: Isolation,
+    /// Where its state is kept.
+    pub state: StateBackend,
     /// How much of everything.
     pub limits: Limits,
+    /// When a version that fails is left alone.
+    pub breaker: Breaker,
+    /// The way of a new version into service.
+    pub rollout: Rollout,
+}
+
+/// What a guest's table is read beside.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The configuration's folder.
+    pub(super) folder: &'a Path,
+    pub(super) has_data_dir: bool,
+    pub(super) has_redis: bool,
 }
 
 macro_rules! grants {
@@ -54,65 +76,59 @@ grants! {
     Crypto = "crypto";
 }
 
-/// Bounds for one guest.
+/// Where a guest's state is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// One call, milliseconds.
-    pub deadline_ms: u64,
-    /// Start of one instance (`lifecycle.start`), milliseconds.
-    pub start_deadline_ms: u64,
-    /// Linear memory of one instance, bytes.
-    pub memory_bytes: usize,
-    /// What one call may hand to the host (verdict, texts, payloads), bytes.
-    pub returned_bytes: usize,
-    /// Instances that may exist at once.
-    pub instances: usize,
-    /// How long an event waits for a free instance before `on_failure`, milliseconds.
-    pub instance_wait_ms: u64,
-    /// Lines per second that it may log; the rest is counted.
-    pub log_lines_per_s: u32,
-    /// Keys in its state.
-    pub state_keys: usize,
-    /// Bytes in its state.
-    pub state_bytes: usize,
+pub enum StateBackend {
+    /// In this process; it ends with it.
+    Memory,
+    /// In this process and in the store of `data_dir`; it is on the disk before a verdict that it led to takes effect.
+    Disk,
+    /// In the Redis of `[redis]`, for several nodes.
+    Redis,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            deadline_ms: 20,
-            start_deadline_ms: 1_000,
-            memory_bytes: 32 << 20,
-            returned_bytes: 2 << 20,
-            instances: 16,
-            instance_wait_ms: 1_000,
-            log_lines_per_s: 100,
-            state_keys: 1_000_000,
-            state_bytes: 256 << 20,
+impl StateBackend {
+    /// What a guest's `state = …` says; `Disk` where there is a `data_dir`, else `Memory`.
+    pub(super) fn read(table: &mut Table<'_>, granted: bool, around: Around<'_>) -> Self {
+        let default = if around.has_data_dir { StateBackend::Disk } else { StateBackend::Memory };
+        let words = [("memory", StateBackend::Memory), ("disk", StateBackend::Disk), ("redis", StateBackend::Redis)];
+        let Some(chosen) = table.table("state", |state| {
+            state.require("backend", "\"memory\", \"disk\" or \"redis\"");
+            state.choice("backend", &words)
+        }) else {
+            return default;
+        };
+        let Some(Placed { value, place }) = chosen else { return default };
+        let refuse = |message: &str, help: &str| table.refuse_at(&place, "state", message, help);
+        match value {
+            _ if !granted => refuse(" does nothing without the grant \"state\"", "add \"state\" to grants, or remove state"),
+            StateBackend::Disk if !around.has_data_dir => refuse(" on disk wants a folder", "write data_dir = \"data\" in [node]"),
+            StateBackend::Redis if !around.has_redis => refuse(" in redis wants a Redis", "write [redis] url = \"redis://host:6379\""),
+            _ => {}
         }
+        value
     }
 }
 
-impl Limits {
-    #[rustfmt::skip]
-    fn read(table: &mut Table<'_>) -> Self {
-        let d = Limits::default();
-        Limits {
-            deadline_ms: table.integer("deadline_ms", 1..=60_000, d.deadline_ms),
-            start_deadline_ms: table.integer("start_deadline_ms", 1..=600_000, d.start_deadline_ms),
-            memory_bytes: table.integer("memory_bytes", 65_536..=4 << 30, d.memory_bytes as u64) as usize,
-            returned_bytes: table.integer("returned_bytes", 1_024..=1 << 30, d.returned_bytes as u64) as usize,
-            instances: table.integer("instances", 1..=10_000, d.instances as u64) as usize,
-            instance_wait_ms: table.integer("instance_wait_ms", 0..=60_000, d.instance_wait_ms),
-            log_lines_per_s: table.integer("log_lines_per_s", 0..=1_000_000, d.log_lines_per_s.into()) as u32,
-            state_keys: table.integer("state_keys", 0..=1 << 40, d.state_keys as u64) as usize,
-            state_bytes: table.integer("state_bytes", 0..=1 << 40, d.state_bytes as u64) as usize,
-        }
+/// How instances are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// One after another on the same instance: what a guest keeps in its memory, it finds again, sometimes.
+    Shared,
+    /// A fresh instance for every event.
+    PerEvent,
+}
+
+impl Isolation {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        table
+            .choice("isolation", &[("shared", Isolation::Shared), ("per-event", Isolation::PerEvent)])
+            .map_or(Isolation::Shared, |word| word.value)
     }
 }
 
 impl Guest {
-    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
+    pub(super) fn read(table: &mut Table<'_>, around: Around<'_>) -> Option<Self> {
         let name = table.required_text("name", "\"verify\"");
         let path = table.required_text("path", "\"verify.wasm\"");
         let known: Vec<&str> = Grant::ALL.iter().map(|grant| grant.name()).collect();
@@ -128,7 +144,12 @@ impl Guest {
         }
         let keys = table.texts("keys");
         let settings = table.free_texts("settings").into_iter().map(|(name, value)| (name, value.value)).collect();
+        let tenant = table.text("tenant");
+        let isolation = Isolation::read(table);
+        let state = StateBackend::read(table, grants.contains(&Grant::State), around);
         let limits = table.table("limits", Limits::read).unwrap_or_default();
+        let breaker = table.table("breaker", Breaker::read).unwrap_or_default();
+        let rollout = Rollout::read(table, around.folder);
         if let (Some(key), false) = (keys.first(), grants.contains(&Grant::Crypto)) {
             table.refuse_at(&key.place, "keys", " do nothing without the grant \"crypto\"", "add \"crypto\" to grants, or remove keys");
         }
@@ -136,11 +157,16 @@ impl Guest {
         Some(Guest {
             name: name.value,
             place: Placed { value: (), place: table.place().clone() },
-            path: Placed { value: PathBuf::from(path.value), place: path.place },
+            tenant,
+            path: Placed { value: around.folder.join(path.value), place: path.place },
             grants,
             keys,
             settings,
+            isolation,
+            state,
             limits,
+            breaker,
+            rollout,
         })
     }
 

@@ -7,17 +7,24 @@
 mod access;
 mod acl;
 mod admin;
+mod breaker;
+mod capture;
 mod guest;
 mod kafka;
 mod key;
+mod limits;
 mod listener;
 mod mqtt;
 mod network;
 mod problem;
 mod reader;
+mod redis;
+mod rollout;
 mod route;
+mod runtime;
 mod store;
 mod template;
+mod tenant;
 mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
@@ -30,16 +37,23 @@ pub use self::{
     access::{Access, Authenticator, Authorizer},
     acl::{Pattern, PatternError, Permission, Rule, RuleAction},
     admin::Admin,
-    guest::{Grant, Guest, Limits},
+    breaker::Breaker,
+    capture::Capture,
+    guest::{Grant, Guest, Isolation, StateBackend},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
+    limits::Limits,
     listener::{DoorProtocol, Listener},
     mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
-    route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Route},
+    redis::Redis,
+    rollout::{Canary, Rollout, Shadow, Trial},
+    route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
+    runtime::Runtime,
     store::{Store, SyncPolicy},
     template::{Field, Part, Template, TemplateError},
+    tenant::{Ceilings, Tenant},
     tls::{ClientCertificates, Tls, TlsVersion},
 };
 use crate::hook::Hook;
@@ -63,6 +77,12 @@ pub struct Config {
     pub access: Access,
     /// `[[key]]`
     pub keys: Vec<Key>,
+    /// `[guests]`
+    pub runtime: Runtime,
+    /// `[redis]`
+    pub redis: Option<Redis>,
+    /// `[[tenant]]`
+    pub tenants: Vec<Tenant>,
     /// `[[guest]]`
     pub guests: Vec<Guest>,
     /// `[[route]]`, in order.
@@ -101,14 +121,20 @@ impl Config {
     fn read(table: &mut Table<'_>, folder: &Path) -> Self {
         let (guest_names, key_names) = (Names::default(), Names::default());
         let (node, data_dir) = table.table("node", |node| (node.text("name"), node.text("data_dir"))).unwrap_or_default();
-        let store = Store::read(table, data_dir.map(|data_dir| folder.join(data_dir.value)));
+        let data_dir = data_dir.map(|data_dir| folder.join(data_dir.value));
+        let store = Store::read(table, data_dir.clone());
+        let data_dir = data_dir.as_deref();
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let admin = table.table("admin", Admin::read).flatten();
         let kafka = table.table("kafka", Kafka::read).flatten();
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
-        let mut guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest)));
-        let routes = table.tables("route", Route::read);
+        let redis = table.table("redis", Redis::read).flatten();
+        let runtime = table.table("guests", |guests| Runtime::read(guests, data_dir)).unwrap_or_else(|| Runtime::new(data_dir));
+        let around = guest::Around { folder, has_data_dir: data_dir.is_some(), has_redis: table.placed("redis").is_some() };
+        let guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest, around)));
+        let routes = table.tables("route", |route| Route::read(route, route::Around { folder, data_dir }));
+        let tenants = Self::read_tenants(table, &guests);
         let access = Self::read_access(table, &routes, folder);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
         table.require("kafka", "a table: [kafka] bootstrap_servers = \"embedded\" or \"host:9092\"");
@@ -121,14 +147,29 @@ impl Config {
                 table.refuse_value(&listener.bind.place, message, "names are unique: write name = \"…\"");
             }
         }
-        for guest in &mut guests {
-            guest.path.value = folder.join(&guest.path.value);
-            guest.keys.iter().for_each(|key| key_names.expect(table, key, "key"));
+        guests.iter().flat_map(|guest| &guest.keys).for_each(|key| key_names.expect(table, key, "key"));
+        if let (Some(place), false) = (table.placed("redis"), guests.iter().any(|guest| guest.state == StateBackend::Redis)) {
+            table.refuse_value(
+                &place,
+                "[redis] does nothing: no guest keeps its state there",
+                "give a guest state = { backend = \"redis\" }",
+            );
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
         let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
-        Config { node, store, listeners, mqtt, admin, kafka, access, keys, guests, routes }
+        Config { node, store, listeners, mqtt, admin, kafka, access, keys, runtime, redis, tenants, guests, routes }
+    }
+
+    fn read_tenants(table: &Table<'_>, guests: &[Guest]) -> Vec<Tenant> {
+        let names = Names::default();
+        let tenants = table.tables("tenant", Tenant::read);
+        for tenant in &tenants {
+            names.add(table, &tenant.id, "tenant");
+            tenant.check(table, guests);
+        }
+        guests.iter().filter_map(|guest| guest.tenant.as_ref()).for_each(|tenant| names.expect(table, tenant, "tenant"));
+        tenants
     }
 
     fn read_access(table: &Table<'_>, routes: &[Route], folder: &Path) -> Access {
@@ -152,13 +193,17 @@ impl Names {
     /// Notes a table's name; a second one of the same name is refused.
     fn note(&self, table: &Table<'_>, what: &str) -> Option<()> {
         if let Some(name) = table.text("name") {
-            let mut names = self.0.borrow_mut();
-            if names.contains(&name.value) {
-                table.refuse_at(&name.place, "name", format_args!(": a second {what} is named \"{}\"", name.value), "names are unique");
-            }
-            names.push(name.value);
+            self.add(table, &name, what);
         }
         Some(())
+    }
+
+    fn add(&self, table: &Table<'_>, name: &Placed<String>, what: &str) {
+        let mut names = self.0.borrow_mut();
+        if names.contains(&name.value) {
+            table.refuse_at(&name.place, "name", format_args!(": a second {what} is named \"{}\"", name.value), "names are unique");
+        }
+        names.push(name.value.clone());
     }
 
     /// Refuses a name that no table has.

@@ -9,6 +9,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use toml::{
@@ -154,6 +155,39 @@ impl<'a> Table<'a> {
                 default
             }
         }
+    }
+
+    /// A number within `range`, if it is there and is one.
+    pub(super) fn number(&self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        let (value, place) = self.value(key)?;
+        let number = match value {
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let fits = number.filter(|number| range.contains(number));
+        if fits.is_none() {
+            let help = format!("a number from {} to {}", range.start(), range.end());
+            self.refuse_at(&place, key, format_args!(": {} does not fit", describe(value)), help);
+        }
+        fits
+    }
+
+    /// A length of time like "2m", "500ms" or "1h 30m", within `range`, if it is there and is one.
+    pub(super) fn duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let (value, place) = self.value(key)?;
+        let length = value.as_str().and_then(|text| humantime::parse_duration(text).ok()).filter(|length| range.contains(length));
+        if length.is_none() {
+            let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+            let help = format!("a text like \"500ms\", \"30s\" or \"2m\", from {least} to {most}");
+            self.refuse_at(&place, key, format_args!(": {} is no length of time", describe(value)), help);
+        }
+        length
+    }
+
+    /// Whether a key's value is a table of its own rather than a single value.
+    pub(super) fn is_table(&self, key: &'static str) -> bool {
+        self.value(key).is_some_and(|(value, _)| value.as_table().is_some())
     }
 
     /// `true` or `false`, if it is there.

@@ -1,6 +1,9 @@
 //! `[[route]]`: which events meet which guests, and which records they become.
 
+use std::{path::Path, time::Duration};
+
 use super::{
+    capture::Capture,
     problem::{Placed, did_you_mean},
     reader::Table,
     template::Template,
@@ -31,6 +34,32 @@ pub struct Route {
     pub ack: Ack,
     /// What happens when a guest cannot answer.
     pub on_failure: OnFailure,
+    /// How often it is asked again before that.
+    pub retry: Option<Retry>,
+    /// Which calls of its guests are recorded.
+    pub capture: Option<Capture>,
+}
+
+/// How often a guest that gave no verdict is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further calls.
+    pub times: u32,
+    /// Before the first of them; twice as long before each further one.
+    pub backoff: Duration,
+}
+
+impl Retry {
+    /// The longest wait between two calls.
+    pub const MAX_BACKOFF: Duration = Duration::from_secs(10);
+}
+
+/// What the routes are read beside.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The configuration's folder.
+    pub(super) folder: &'a Path,
+    pub(super) data_dir: Option<&'a Path>,
 }
 
 /// The Kafka record that a route makes.
@@ -89,16 +118,18 @@ pub enum OnFailure {
 }
 
 impl Route {
-    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
+    pub(super) fn read(table: &mut Table<'_>, around: Around<'_>) -> Option<Self> {
         let hook = Self::read_hook(table);
         let filters = read_filters(table, hook);
         let reasons = read_reasons(table, hook);
         let guests = table.texts("guests");
         let record = read_record(table, hook);
         let ack = table.choice("ack", &[("kafka", Ack::Kafka), ("none", Ack::None)]);
-        let words =
-            [("deny", OnFailure::Deny), ("pass", OnFailure::Pass), ("drop", OnFailure::Drop), ("dead-letter", OnFailure::DeadLetter)];
-        let on_failure = table.choice("on_failure", &words);
+        let (on_failure, retry) = OnFailure::read(table);
+        let capture = table.table("capture", |capture| Capture::read(capture, around.folder, around.data_dir)).flatten();
+        if let (true, Some(place)) = (guests.is_empty(), table.placed("capture")) {
+            table.refuse_at(&place, "capture", " does nothing without guests: it records their calls", "remove it, or name guests");
+        }
         let name = table.text("name");
         let hook = hook?;
         if guests.is_empty() && record.is_none() && table.text("topic").is_none() {
@@ -107,7 +138,9 @@ impl Route {
         if let (Some(ack), true) = (&ack, hook.kind() != Kind::Publish || record.is_none()) {
             table.refuse_at(&ack.place, "ack", " does nothing here", "only message.publish with a topic has someone to acknowledge");
         }
-        if let Some(policy) = &on_failure {
+        if let (true, Some(place), Some(_)) = (guests.is_empty(), table.place_of("on_failure"), &retry) {
+            table.refuse_at(&place, "on_failure", " does nothing without guests", "remove it, or name guests");
+        } else if let Some(policy) = &on_failure {
             if guests.is_empty() {
                 table.refuse_at(&policy.place, "on_failure", " does nothing without guests", "remove it, or name guests");
             } else if hook.kind() == Kind::Access && !matches!(policy.value, OnFailure::Deny | OnFailure::Pass) {
@@ -133,6 +166,8 @@ impl Route {
             record,
             ack: ack.map_or(Ack::Kafka, |ack| ack.value),
             on_failure: on_failure.map_or(default, |policy| policy.value),
+            retry,
+            capture,
             filters,
         })
     }
@@ -141,6 +176,29 @@ impl Route {
         let known: Vec<(&str, Hook)> = Hook::ALL.iter().map(|hook| (hook.name(), *hook)).collect();
         table.require("hook", "\"message.publish\"");
         table.choice("hook", &known).map(|hook| hook.value)
+    }
+}
+
+impl OnFailure {
+    const WORDS: [(&'static str, OnFailure); 4] =
+        [("deny", OnFailure::Deny), ("pass", OnFailure::Pass), ("drop", OnFailure::Drop), ("dead-letter", OnFailure::DeadLetter)];
+
+    /// `on_failure = "deny"`, or `{ retry = 3, backoff = "20ms", then = "deny" }`.
+    fn read(table: &Table<'_>) -> (Option<Placed<Self>>, Option<Retry>) {
+        if !table.is_table("on_failure") {
+            return (table.choice("on_failure", &Self::WORDS), None);
+        }
+        let place = table.place_of("on_failure");
+        let read = |inner: &mut Table<'_>| {
+            inner.require("retry", "3, the number of further calls");
+            let times = inner.integer("retry", 1..=10, 3) as u32;
+            let backoff = inner.duration("backoff", Duration::ZERO..=Retry::MAX_BACKOFF).unwrap_or(Duration::from_millis(20));
+            (inner.choice("then", &Self::WORDS), Retry { times, backoff })
+        };
+        match (table.table("on_failure", read), place) {
+            (Some((then, retry)), Some(_)) => (then, Some(retry)),
+            _ => (None, None),
+        }
     }
 }
 
@@ -227,7 +285,7 @@ fn read_record(table: &mut Table<'_>, hook: Option<Hook>) -> Option<RecordTempla
 }
 
 /// Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`).
-fn check_kafka_topic(table: &Table<'_>, topic: &Placed<String>) {
+pub(super) fn check_kafka_topic(table: &Table<'_>, topic: &Placed<String>) {
     let name = &topic.value;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.bytes().all(legal) {

@@ -47,6 +47,61 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn the_guests_runtime_is_checked() {
+    let guests = r#"
+[[listener]]
+bind = "127.0.0.1:0"
+[kafka]
+bootstrap_servers = "embedded"
+[guests]
+instances = 0
+history = 3
+[redis]
+url = "redis://127.0.0.1"
+[[tenant]]
+id = "acme"
+ceilings = { cpu_share = 0.5, instances = 20 }
+[[tenant]]
+id = "acme"
+[[guest]]
+name = "g"
+tenant = "acme"
+path = "g.wasm"
+isolation = "fresh"
+state = { backend = "disk" }
+limits = { cpu_share = 1.5, instances = 21, recycle_at_bytes = 100000000 }
+breaker = { window = 10, rollback = false, probation = "1m" }
+canary = { share = 0.05, for = "soon" }
+shadow = { topic = "a b" }
+trial = { verdicts = "same" }
+[[guest]]
+name = "h"
+tenant = "acne"
+path = "h.wasm"
+grants = ["state"]
+state = { backend = "disk" }
+[[route]]
+hook = "message.publish"
+topic = "t"
+on_failure = { retry = 3 }
+capture = { sample = 0.1 }
+[[route]]
+hook = "message.publish"
+guests = ["g"]
+on_failure = { backoff = "1m", then = "explode" }
+"#;
+    check(
+        guests,
+        &[
+            "h.toml:7:13: guests.instances: 0 does not fit",
+            "h.toml:8:11: guests.history does nothing without a folder",
+            "h.toml:9:1: [redis] does nothing",
+            "h.toml:12:6: the guests of tenant \"acme\" may take 37 instances together, and its ceiling is 20",
+        ],
+    );
+}
+
+#[test]
 fn every_problem_is_named_at_once_with_its_place() {
     check(
         r#"

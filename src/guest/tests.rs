@@ -49,15 +49,15 @@ async fn hostile(engine: &Engine, mode: &str, limits: &str) -> Result<Loaded, Ve
     load(engine, "hostile", &text).await
 }
 
-fn client() -> Client {
-    Client {
+fn client() -> Arc<Client> {
+    Arc::new(Client {
         client_id: "lock-1".into(),
         username: Some("acme".into()),
         peer: "192.0.2.7:51234".parse().unwrap(),
         protocol_version: 5,
         certificate_name: None,
         connected_at_ms: 1_700_000_000_000,
-    }
+    })
 }
 
 fn message() -> Message {
@@ -85,8 +85,8 @@ const ASKED: Asked<'_> = Asked { id: 9, time_ms: 1_700_000_000_004, node: "node-
 
 impl Loaded {
     async fn publish(&self) -> Result<PublishVerdict, Failure> {
-        let (client, message) = (client(), message());
-        let asking = self.guest.publish(7, 1_700_000_000_002, "node-1", &client, &message);
+        let (client, message) = (client(), Arc::new(message()));
+        let asking = self.guest.publish(ASKED, &client, &message);
         tokio::time::timeout(PATIENCE, asking).await.expect("a call ends")
     }
 
@@ -100,8 +100,8 @@ impl Loaded {
     }
 
     async fn observe(&self, detail: Detail) -> Result<ObserveVerdict, Failure> {
-        let event = Event { id: 8, time_ms: 1_700_000_000_003, client: Arc::new(client()), detail };
-        tokio::time::timeout(PATIENCE, self.guest.observe("node-1", &event)).await.expect("a call ends")
+        let event = Event { id: 8, time_ms: 1_700_000_000_003, client: client(), detail };
+        tokio::time::timeout(PATIENCE, self.guest.observe(ASKED, &event)).await.expect("a call ends")
     }
 }
 
@@ -150,7 +150,7 @@ async fn a_message_comes_back_as_it_went() {
     let with_headers = message();
     let plain = Message { properties: None, payload: vec![].into(), publisher_username: None, ..message() };
     for sent in [with_headers, plain] {
-        let verdict = loaded.guest.publish(1, 2, "node-1", &client(), &sent).await.unwrap();
+        let verdict = loaded.guest.publish(ASKED, &client(), &Arc::new(sent.clone())).await.unwrap();
         let PublishVerdict::Change(changes) = verdict else { panic!("{verdict:?}") };
         assert_eq!(changes.message, Some(Message { payload: "changed".into(), ..sent }));
         assert_eq!(changes.headers, [Header { name: "changed".into(), value: "true".into() }]);
@@ -218,7 +218,7 @@ async fn a_guest_that_traps_sometimes_judges_the_rest() {
     let loaded = hostile(&engine, "trap-sometimes", "instances = 1").await.unwrap();
     for payload in ["good", "a trap", "good", "a trap", "a trap", "good"] {
         let message = Message { payload: payload.into(), ..message() };
-        let verdict = loaded.guest.publish(1, 2, "node-1", &client(), &message).await;
+        let verdict = loaded.guest.publish(ASKED, &client(), &Arc::new(message)).await;
         assert_eq!(verdict.as_ref().map_err(Failure::reason), if payload == "good" { Ok(&PublishVerdict::Pass) } else { Err("trap") });
     }
 }
@@ -316,7 +316,9 @@ async fn a_nonce_is_remembered_over_versions() {
         let component = component("lock_command_verifier");
         let guest = Guest::load(&engine, &config, &keys, component, Arc::clone(&state), &metrics).await.unwrap();
         event_id += 1;
-        let verdict = guest.publish(event_id, 1_700_000_001_000, "node-1", &client(), &command(nonce, secret.as_bytes())).await;
+        let verdict = guest
+            .publish(Asked { id: event_id, time_ms: 1_700_000_001_000, ..ASKED }, &client(), &Arc::new(command(nonce, secret.as_bytes())))
+            .await;
         let verified = Changes { headers: vec![Header { name: "verified".into(), value: "true".into() }], ..Changes::default() };
         let denied = |reason: &str| PublishVerdict::Deny(Denial { reason_code: 0x87, reason: reason.into() });
         assert_eq!(verdict, Ok(expected.map_or(PublishVerdict::Change(verified), denied)), "{nonce} {secret}");
@@ -397,7 +399,7 @@ async fn an_exchange_is_carried_by_its_memo() {
 #[test]
 fn calls_can_move_between_threads() {
     fn sendable<T: Send>(_: impl FnOnce(&'static Guest, &'static Event) -> T) {}
-    sendable(|guest, event| guest.observe("node-1", event));
+    sendable(|guest, event| guest.observe(ASKED, event));
     fn shared<T: Send + Sync>() {}
     shared::<Guest>();
     shared::<Engine>();

@@ -117,15 +117,8 @@ impl Guest {
     ///
     /// # Errors
     /// It gave no verdict.
-    pub async fn publish(
-        &self,
-        event_id: u64,
-        time_ms: u64,
-        node: &str,
-        client: &Client,
-        message: &Message,
-    ) -> Result<PublishVerdict, Failure> {
-        let verdict = self.ask_publish(&Context { id: event_id, time_ms, node }, client, message).await;
+    pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Result<PublishVerdict, Failure> {
+        let verdict = self.ask_publish(&asked.context(), client, message).await;
         self.noted(verdict)
     }
 
@@ -133,8 +126,8 @@ impl Guest {
     ///
     /// # Errors
     /// It gave no verdict.
-    pub async fn observe(&self, node: &str, event: &Event) -> Result<ObserveVerdict, Failure> {
-        let verdict = self.ask_observe(&Context { id: event.id, time_ms: event.time_ms, node }, event).await;
+    pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+        let verdict = self.ask_observe(&asked.context(), event).await;
         self.noted(verdict)
     }
 
@@ -142,7 +135,7 @@ impl Guest {
     ///
     /// # Errors
     /// It gave no answer.
-    pub async fn authenticate(&self, asked: Asked<'_>, client: &Client, credentials: &Credentials) -> Result<Answer, Failure> {
+    pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Result<Answer, Failure> {
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
@@ -155,7 +148,7 @@ impl Guest {
     ///
     /// # Errors
     /// It gave no answer.
-    pub async fn authorize(&self, asked: Asked<'_>, client: &Client, action: Action, topic: &str) -> Result<Answer, Failure> {
+    pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Result<Answer, Failure> {
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
@@ -173,7 +166,7 @@ impl Guest {
     ///
     /// # Errors
     /// It gave no answer.
-    pub async fn step(&self, asked: Asked<'_>, client: &Client, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+    pub async fn step(&self, asked: Asked<'_>, client: &Arc<Client>, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
         let verdict = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
@@ -235,10 +228,10 @@ impl Turn<'_> {
     }
 }
 
-/// Where and when a question about a client arose.
+/// Where and when a question arose.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// Unique on this node and increasing.
+    /// Of the event: unique on this node, increasing, and the same on a retry.
     pub id: u64,
     /// Milliseconds since the Unix epoch.
     pub time_ms: u64,

@@ -22,6 +22,7 @@ use crate::{
     guest::{Asked, Failure, Guest},
     hook::Hook,
     metrics::ReasonLabel,
+    registry::{Answered, Serving},
     topic,
 };
 
@@ -157,18 +158,18 @@ impl Pipeline {
     async fn ask_guests(&self, plan: &Plan, client: &Arc<Client>, question: &Question<'_>) -> Option<Decided> {
         let hook = question.hook();
         let asked = Asked { id: self.next_id(), time_ms: now_ms(), node: &self.node };
-        let mut before: Vec<&Arc<Guest>> = Vec::new();
+        let mut before: Vec<&Arc<Serving>> = Vec::new();
         for route in plan.routes(hook).iter().filter(|route| question.concerns(route)) {
             for guest in &route.guests {
                 if before.iter().any(|earlier| Arc::ptr_eq(earlier, guest)) {
                     continue;
                 }
                 before.push(guest);
-                let answer = match question {
+                let Answered { by, answer } = match question {
                     Question::Authenticate(credentials) => guest.authenticate(asked, client, credentials).await,
                     Question::Authorize(action, topic) => guest.authorize(asked, client, *action, topic).await,
                 };
-                if let Some(decided) = weigh(route, guest, answer) {
+                if let Some(decided) = weigh(route, &by, answer) {
                     return Some(decided);
                 }
             }

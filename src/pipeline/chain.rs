@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::{
     config::OnFailure,
     event::{Denial, DropReason, Event, Message, ObserveVerdict, PublishVerdict, Text},
-    guest::{Failure, Guest},
+    guest::{Asked, Failure, Guest},
+    registry::{Answered, Serving},
 };
 
 use super::{
@@ -45,19 +46,20 @@ pub(super) enum Shape {
 pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event, message: Arc<Message>) -> Judgement<'a> {
     let mut message = message;
     let mut matched: Vec<(&Route, Shaping)> = Vec::new();
-    let mut asked: Vec<&Arc<Guest>> = Vec::new();
+    let mut before: Vec<&Arc<Serving>> = Vec::new();
+    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
     for route in plan.routes(crate::hook::Hook::MessagePublish) {
         if !route.takes_topic(&message.topic) {
             continue;
         }
         let mut shaping = Shaping::default();
         for guest in &route.guests {
-            if asked.iter().any(|earlier| Arc::ptr_eq(earlier, guest)) {
+            if before.iter().any(|earlier| Arc::ptr_eq(earlier, guest)) {
                 continue; // a nonce is new only once
             }
-            asked.push(guest);
-            let answer = guest.publish(event.id, event.time_ms, &pipeline.node, &event.client, &message).await;
-            match weigh(pipeline, route, guest, answer) {
+            before.push(guest);
+            let Answered { by, answer } = guest.publish(asked, &event.client, &message).await;
+            match weigh(pipeline, route, &by, answer) {
                 Weighed::Pass => {}
                 Weighed::Change(changes) => apply(changes, &mut message, &mut shaping),
                 Weighed::End(decision, reason, words) => return Judgement::Ended(decision, reason, words),
@@ -123,8 +125,10 @@ fn apply(changes: crate::event::Changes, message: &mut Arc<Message>, shaping: &m
 /// What the guests of one route make of an event that merely happened.
 pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> Shape {
     let mut shaping = Shaping::default();
+    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
     for guest in &route.guests {
-        match guest.observe(&pipeline.node, event).await {
+        let Answered { by, answer } = guest.observe(asked, event).await;
+        match answer {
             Ok(ObserveVerdict::Pass) => {}
             Ok(ObserveVerdict::Annotate(headers)) => shaping.headers.extend(headers),
             Ok(ObserveVerdict::Emit(records)) => shaping.records.get_or_insert_default().extend(records),
@@ -134,7 +138,7 @@ pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> 
                 return Shape::Nothing;
             }
             Err(failure) => {
-                note_failure(route, guest, &failure);
+                note_failure(route, &by, &failure);
                 match route.on_failure {
                     OnFailure::Pass => {}
                     OnFailure::Drop | OnFailure::Deny => return Shape::Nothing,

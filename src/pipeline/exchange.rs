@@ -16,6 +16,7 @@ use crate::{
     event::{Bytes, Client, Denial, ExchangeVerdict, Round, Step, Text, now_ms},
     guest::{Asked, Guest},
     hook::Hook,
+    registry::Answered,
 };
 
 /// Rounds of one exchange; the longest known methods take three.
@@ -68,7 +69,6 @@ impl Pipeline {
                 if !guest.knows_methods() || exchange.partner.as_ref().is_some_and(|partner| partner.name() != guest.name()) {
                     continue;
                 }
-                let guest = exchange.partner.clone().unwrap_or_else(|| Arc::clone(guest));
                 let asked = Asked { id: self.next_id(), time_ms: now_ms(), node: &self.node };
                 let round = Round {
                     method: &exchange.method,
@@ -77,21 +77,22 @@ impl Pipeline {
                     memo: &exchange.memo,
                     again: exchange.again,
                 };
-                let verdict = match guest.step(asked, client, round).await {
+                let Answered { by, answer } = guest.step(asked, exchange.partner.as_ref(), client, round).await;
+                let verdict = match answer {
                     Ok(verdict) => verdict,
                     Err(failure) => {
-                        super::chain::note_failure(route, &guest, &failure);
+                        super::chain::note_failure(route, &by, &failure);
                         if route.on_failure == OnFailure::Pass && exchange.partner.is_none() {
                             continue;
                         }
-                        return Said::Decided(failed(&guest), None);
+                        return Said::Decided(failed(&by), None);
                     }
                 };
                 match verdict {
                     ExchangeVerdict::Proceed { data, memo } => {
                         exchange.round += 1;
                         exchange.memo = memo;
-                        exchange.partner = Some(guest);
+                        exchange.partner = Some(by);
                         return Said::Proceed(data);
                     }
                     ExchangeVerdict::Allow(data) => return Said::Decided(Decided::allowed(guest.name()), data),

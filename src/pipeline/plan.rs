@@ -6,8 +6,8 @@ use crate::{
     access::Access,
     config,
     event::{Detail, Text},
-    guest::Guest,
     hook::{DropReason, Hook},
+    registry::Serving,
     topic::{self, TopicFilter},
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Route {
     pub(super) name: String,
     filters: Vec<TopicFilter>,
     reasons: Vec<DropReason>,
-    pub(super) guests: Vec<Arc<Guest>>,
+    pub(super) guests: Vec<Arc<Serving>>,
     pub(super) record: Option<config::RecordTemplate>,
     pub(super) topic: Text,
     pub(super) ack: config::Ack,
@@ -42,7 +42,7 @@ impl Plan {
     ///
     /// # Errors
     /// The name of a guest that is not there.
-    pub fn new(config: &config::Config, access: &Arc<Access>, guest: impl Fn(&str) -> Option<Arc<Guest>>) -> Result<Self, String> {
+    pub fn new(config: &config::Config, access: &Arc<Access>, guest: impl Fn(&str) -> Option<Arc<Serving>>) -> Result<Self, String> {
         let mut routes: Vec<Vec<Route>> = Hook::ALL.iter().map(|_| Vec::new()).collect();
         for route in &config.routes {
             let guests = route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| name.value.clone()));

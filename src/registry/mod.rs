@@ -4,6 +4,7 @@
 //! failure keeps the old and says why. Invariants: a snapshot never changes; a guest whose configuration, keys and file are the same keeps
 //! its instances over a reload; a guest's state goes with its name. Absent: tenants, signatures, canaries.
 
+mod serving;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -11,7 +12,10 @@ mod watch;
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use self::watch::Fingerprint;
-pub use self::watch::Watch;
+pub use self::{
+    serving::{Answered, Serving},
+    watch::Watch,
+};
 use crate::{
     config::{self, Config, Problem, Route},
     guest::{Engine, EngineError, Guest, LoadError, State},
@@ -31,7 +35,7 @@ pub struct Guests(Arc<BTreeMap<String, Entry>>);
 
 #[derive(Clone, Debug)]
 struct Entry {
-    guest: Arc<Guest>,
+    serving: Arc<Serving>,
     state: Arc<State>,
     config: config::Guest,
     keys: Vec<config::Key>,
@@ -39,13 +43,13 @@ struct Entry {
 
 impl Guests {
     /// A guest by its name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Guest>> {
-        self.0.get(name).map(|entry| &entry.guest)
+    pub fn get(&self, name: &str) -> Option<&Arc<Serving>> {
+        self.0.get(name).map(|entry| &entry.serving)
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Guest>> {
-        self.0.values().map(|entry| &entry.guest)
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Serving>> {
+        self.0.values().map(|entry| &entry.serving)
     }
 }
 
@@ -89,7 +93,7 @@ impl Registry {
             };
             match loaded {
                 Ok(entry) => {
-                    problems.extend(unserved(&entry.guest, &config.routes));
+                    problems.extend(unserved(&entry.serving, &config.routes));
                     entries.insert(wanted.name.clone(), entry);
                 }
                 Err(refusal) => problems.extend(refusal.problems(wanted)),
@@ -113,7 +117,7 @@ impl Registry {
             let mut found = Vec::new();
             match self.settled_entry(wanted, keys_of(wanted, &config.keys), running).await {
                 Ok(entry) => {
-                    found.extend(unserved(&entry.guest, &config.routes));
+                    found.extend(unserved(&entry.serving, &config.routes));
                     if found.is_empty() {
                         entries.insert(wanted.name.clone(), entry);
                     }
@@ -151,17 +155,19 @@ impl Registry {
 
     async fn entry(&self, wanted: &config::Guest, keys: Vec<config::Key>, running: Option<&Entry>) -> Result<Entry, Refusal> {
         let bytes = read(&wanted.path.value).await.map_err(Refusal::File)?;
-        if let Some(entry) = running.filter(|entry| entry.config == *wanted && entry.keys == keys && entry.guest.is_made_of(&bytes)) {
+        if let Some(entry) =
+            running.filter(|entry| entry.config == *wanted && entry.keys == keys && entry.serving.current().is_made_of(&bytes))
+        {
             return Ok(entry.clone());
         }
         let state = running.map_or_else(State::new, |entry| Arc::clone(&entry.state));
         let loaded = Guest::load(&self.engine, wanted, &keys, bytes, Arc::clone(&state), &self.metrics).await;
         let guest = loaded.map_err(Refusal::Load)?;
-        Ok(Entry { guest, state, config: wanted.clone(), keys })
+        Ok(Entry { serving: Serving::new(guest), state, config: wanted.clone(), keys })
     }
 
     fn count_swaps(&self, entries: &BTreeMap<String, Entry>, before: &Guests) {
-        let swapped = entries.iter().filter(|(name, entry)| before.get(name).is_some_and(|old| !Arc::ptr_eq(old, &entry.guest)));
+        let swapped = entries.iter().filter(|(name, entry)| before.get(name).is_some_and(|old| !Arc::ptr_eq(old, &entry.serving)));
         for (name, _) in swapped {
             self.metrics.guest_swaps.get_or_create(&name.as_str().into()).inc();
         }
@@ -193,12 +199,12 @@ impl Refusal {
 }
 
 /// The routes that ask this guest for what it does not serve.
-fn unserved(guest: &Guest, routes: &[Route]) -> Vec<Problem> {
+fn unserved(guest: &Serving, routes: &[Route]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for route in routes {
         for asked in route.guests.iter().filter(|asked| asked.value == guest.name() && !guest.wants(route.hook)) {
             let (name, hook, interface) = (guest.name(), route.hook, route.hook.kind().interface());
-            let (message, help) = if guest.exports(hook.kind()) {
+            let (message, help) = if guest.current().exports(hook.kind()) {
                 let message = format!("guest \"{name}\" does not want {hook}: its manifest names other hooks");
                 (message, "ask another guest, or let this one's lifecycle.start name the hook".to_owned())
             } else {
