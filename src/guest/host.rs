@@ -35,7 +35,7 @@ impl Capabilities {
             settings: config.settings.clone(),
             state,
             state_bounds: Bounds { keys: config.limits.state_keys, bytes: config.limits.state_bytes },
-            keys: Keys::new(config, keys),
+            keys: Keys::new(&config.keys, keys),
             log: Log::new(&config.name, config.limits.log_lines_per_s, metrics),
             counts: Counts::new(&config.name, metrics),
         }

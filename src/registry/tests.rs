@@ -120,7 +120,7 @@ async fn a_new_version_is_taken_and_a_bad_one_is_not() {
     );
     let registry = &deployment.registry;
     let first = registry.load(&config, &Guests::default()).await.unwrap();
-    let running = |guests: &Guests| guests.get("guest").unwrap().digest().to_owned();
+    let running = |guests: &Guests| guests.get("guest").unwrap().current().digest().to_owned();
 
     for (bytes, problem) in [
         (component("identity"), None),
@@ -177,5 +177,5 @@ async fn a_file_that_is_being_written_is_waited_for() {
     let (guests, problems) = deployment.registry.refresh(&config, &first).await;
     writer.await.unwrap();
     assert_eq!(problems, []);
-    assert!(guests.get("guest").unwrap().is_made_of(&whole));
+    assert!(guests.get("guest").unwrap().current().is_made_of(&whole));
 }

@@ -36,8 +36,8 @@ struct HmacKeys {
 
 impl Keys {
     /// Of `keys`, those that the guest's configuration names.
-    pub(in crate::guest) fn new(guest: &config::Guest, keys: &[config::Key]) -> Self {
-        let named = keys.iter().filter(|key| guest.keys.iter().any(|name| name.value == key.name.value));
+    pub(in crate::guest) fn new(listed: &[config::Placed<String>], keys: &[config::Key]) -> Self {
+        let named = keys.iter().filter(|key| listed.iter().any(|name| name.value == key.name.value));
         Keys(named.map(|key| (key.name.value.clone(), Key::new(key))).collect())
     }
 
@@ -123,17 +123,9 @@ mod tests {
     fn keys(listed: &[&str], all: &[(&str, KeyKind, &[u8])]) -> Keys {
         let place = config::Place { file: std::sync::Arc::default(), line: 1, column: 1 };
         let placed = |value: &str| config::Placed { value: value.to_owned(), place: place.clone() };
-        let guest = config::Guest {
-            name: "verify".to_owned(),
-            place: config::Placed { value: (), place: place.clone() },
-            path: config::Placed { value: "verify.wasm".into(), place: place.clone() },
-            grants: vec![config::Grant::Crypto],
-            keys: listed.iter().map(|name| placed(name)).collect(),
-            settings: vec![],
-            limits: config::Limits::default(),
-        };
+        let listed: Vec<_> = listed.iter().map(|name| placed(name)).collect();
         let key = |(name, kind, bytes): &(&str, KeyKind, &[u8])| config::Key { name: placed(name), kind: *kind, bytes: bytes.to_vec() };
-        Keys::new(&guest, &all.iter().map(key).collect::<Vec<_>>())
+        Keys::new(&listed, &all.iter().map(key).collect::<Vec<_>>())
     }
 
     /// RFC 4231, test case 2.
