@@ -22,6 +22,7 @@ use super::{
     host::{Capabilities, Host},
     limits::MemoryExhausted,
     lower,
+    stage::Circumstances,
 };
 use crate::{
     config::Limits,
@@ -139,6 +140,16 @@ pub(super) struct Instance {
 pub(super) type Said<T> = Result<T, Fault>;
 
 impl Instance {
+    /// What the questions of the next call meet.
+    pub(super) fn meet(&mut self, circumstances: Circumstances) {
+        self.walls.store.data_mut().circumstances = circumstances;
+    }
+
+    /// What the questions of the last call met; the next one meets the world.
+    pub(super) fn met(&mut self) -> Circumstances {
+        std::mem::take(&mut self.walls.store.data_mut().circumstances)
+    }
+
     pub(super) async fn publish(
         &mut self,
         context: &Context<'_>,
@@ -234,7 +245,7 @@ impl Walls {
             Err(_elapsed) => Err(Failure::Deadline { limit_ms }),
         };
         match printed {
-            Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.capabilities.log.printed(&text),
+            Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.log_printed(&text),
             _ => {} // nothing, or part of the failure's own text
         }
         ended

@@ -81,7 +81,7 @@ fn message() -> Message {
     }
 }
 
-const ASKED: Asked<'_> = Asked { id: 9, time_ms: 1_700_000_000_004, node: "node-1" };
+const ASKED: Asked<'_> = Asked::new(9, 1_700_000_000_004, "node-1");
 
 impl Loaded {
     async fn publish(&self) -> Result<PublishVerdict, Failure> {

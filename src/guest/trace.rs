@@ -4,10 +4,16 @@
 //! met its bound says so. What is asked of keys is kept as a digest, never the data itself. Absent: logs, metrics and settings, which do not
 //! come back to the guest or come from its configuration; clocks and random numbers.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Bytes, Text};
+use super::{
+    stage::{Circumstances, Stage},
+    state::{Operation, Reply, StateError, Verb},
+};
+use crate::event::Text;
 
 /// Questions that one record holds.
 const MOST_QUESTIONS: usize = 1_000;
@@ -16,7 +22,21 @@ const MOST_BYTES: usize = 4 << 20;
 
 /// Where a call leaves its record: given with the question, read after the answer.
 #[derive(Debug, Default)]
-pub struct Trace(Mutex<Recorded>);
+pub struct Trace {
+    rehearsal: bool,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+enum Kept {
+    /// Nobody was called yet.
+    #[default]
+    Nothing,
+    /// The stage for the next call.
+    Stage(Stage),
+    /// What the last call asked.
+    Recorded(Recorded),
+}
 
 impl Trace {
     /// Nothing is written down yet.
@@ -24,13 +44,38 @@ impl Trace {
         Trace::default()
     }
 
-    /// What was written down; nothing is left.
-    pub fn take(&self) -> Recorded {
-        std::mem::take(&mut self.0.lock())
+    /// For a call that meets a stage instead of the world.
+    pub(super) fn on(stage: Stage) -> Self {
+        Trace { rehearsal: true, kept: Mutex::new(Kept::Stage(stage)) }
     }
 
-    pub(super) fn leave(&self, recorded: Recorded) {
-        *self.0.lock() = recorded;
+    /// What the last call asked; `None`: no guest was called.
+    pub fn recorded(&self) -> Option<Recorded> {
+        match &*self.kept.lock() {
+            Kept::Recorded(recorded) => Some(recorded.clone()),
+            Kept::Nothing | Kept::Stage(_) => None,
+        }
+    }
+
+    /// Whether the call has no consequences.
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.rehearsal
+    }
+
+    /// What the next call meets.
+    pub(super) fn circumstances(&self) -> Circumstances {
+        match std::mem::take(&mut *self.kept.lock()) {
+            Kept::Stage(stage) => Circumstances::Staged(Box::new(stage)),
+            _ if self.rehearsal => Circumstances::Staged(Box::new(Stage::new(&Recorded::default(), None))), // never the world
+            Kept::Nothing | Kept::Recorded(_) => Circumstances::Traced(Box::default()),
+        }
+    }
+
+    pub(super) fn leave(&self, circumstances: Circumstances, duration: Duration) {
+        if let Some(recorded) = circumstances.recorded() {
+            let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            *self.kept.lock() = Kept::Recorded(Recorded { duration_ns, ..recorded });
+        }
     }
 }
 
@@ -51,57 +96,10 @@ pub struct Recorded {
 /// One call of `state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateCall {
-    /// The key.
-    pub key: Text,
-    /// What was done, and the answer.
+    /// What was done with which key.
     pub operation: Operation,
-}
-
-/// What was done with a key, with the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `get`
-    Get(Result<Option<Bytes>, NoState>),
-    /// `put`
-    Put {
-        /// The new value.
-        value: Bytes,
-        /// Its time to live, seconds.
-        ttl_s: Option<u32>,
-        /// The answer.
-        answer: Result<(), NoState>,
-    },
-    /// `put-if-absent`
-    PutIfAbsent {
-        /// The value for a new key.
-        value: Bytes,
-        /// Its time to live, seconds.
-        ttl_s: Option<u32>,
-        /// The answer: whether the key was new.
-        answer: Result<bool, NoState>,
-    },
-    /// `add`
-    Add {
-        /// What was added.
-        delta: i64,
-        /// The time to live of a new key, seconds.
-        ttl_s: Option<u32>,
-        /// The answer: the sum.
-        answer: Result<i64, NoState>,
-    },
-    /// `remove`
-    Remove(Result<(), NoState>),
-}
-
-/// Why the state did not do it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoState {
-    /// A bound on keys or bytes is reached.
-    Quota,
-    /// This key or value is too large.
-    TooLarge,
-    /// Anything else.
-    Unavailable(Text),
+    /// What came of it.
+    pub reply: Result<Reply, StateError>,
 }
 
 /// One question about a key of `crypto`, answered.
@@ -136,35 +134,14 @@ impl KeyQuestion {
     }
 }
 
-impl Operation {
-    /// The name in `wit/guest.wit`.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Operation::Get(_) => "get",
-            Operation::Put { .. } => "put",
-            Operation::PutIfAbsent { .. } => "put-if-absent",
-            Operation::Add { .. } => "add",
-            Operation::Remove(_) => "remove",
-        }
-    }
-
-    /// Why it did not happen.
-    pub const fn failure(&self) -> Option<&NoState> {
-        match self {
-            Operation::Get(Err(why))
-            | Operation::Put { answer: Err(why), .. }
-            | Operation::PutIfAbsent { answer: Err(why), .. }
-            | Operation::Add { answer: Err(why), .. }
-            | Operation::Remove(Err(why)) => Some(why),
-            _ => None,
-        }
-    }
-
+impl StateCall {
     fn bytes(&self) -> usize {
-        match self {
-            Operation::Get(Ok(Some(value))) | Operation::Put { value, .. } | Operation::PutIfAbsent { value, .. } => value.len(),
+        let value = match &self.operation.verb {
+            Verb::Put { value, .. } | Verb::PutIfAbsent { value, .. } => value.len(),
             _ => 0,
-        }
+        };
+        let read = if let Ok(Reply::Value(Some(value))) = &self.reply { value.len() } else { 0 };
+        self.operation.key.len() + value + read
     }
 }
 
@@ -183,7 +160,7 @@ impl Recorded {
     }
 
     pub(super) fn note_state(&mut self, call: StateCall) {
-        if self.has_room(call.key.len() + call.operation.bytes()) {
+        if self.has_room(call.bytes()) {
             self.state.push(call);
         }
     }
@@ -212,7 +189,10 @@ mod tests {
 
     #[test]
     fn a_record_is_bounded_and_says_so() {
-        let get = |bytes| StateCall { key: "k".into(), operation: Operation::Get(Ok(Some(vec![0; bytes].into()))) };
+        let get = |bytes| StateCall {
+            operation: Operation { key: "k".to_owned(), verb: Verb::Get },
+            reply: Ok(Reply::Value(Some(vec![0; bytes]))),
+        };
         let mut recorded = Recorded::default();
         (0..MOST_QUESTIONS).for_each(|_| recorded.note_state(get(1)));
         assert!(!recorded.truncated);

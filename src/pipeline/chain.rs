@@ -64,7 +64,7 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
     let mut matched: Vec<(&Route, Shaping)> = Vec::new();
     let mut before: Vec<&Arc<Serving>> = Vec::new();
     let mut ended: Option<Box<Ending<'_>>> = None;
-    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
+    let asked = Asked::new(event.id, event.time_ms, &pipeline.node);
     for route in plan.routes(Hook::MessagePublish) {
         if !route.takes_topic(&message.topic) {
             continue;
@@ -130,9 +130,7 @@ fn weigh<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<PublishVerdict>
 /// What becomes of a message on which a guest failed that does not fail open.
 fn failed<'a>(route: &'a Route, heard: &Heard<PublishVerdict>, failure: &Failure, message: &Arc<Message>) -> Ending<'a> {
     let decision = match route.on_failure {
-        OnFailure::Deny => {
-            Decision::Deny(Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") })
-        }
+        OnFailure::Deny => Decision::Deny(Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") }),
         OnFailure::Pass | OnFailure::Drop | OnFailure::DeadLetter => Decision::Swallow,
     };
     let letter = (route.on_failure == OnFailure::DeadLetter).then(|| Letter::new(route, heard, failure));

@@ -133,7 +133,7 @@ fn message(original: &Message, changed: &Message) -> Vec<Facet> {
 fn records(list: &[KafkaRecord]) -> Vec<Facet> {
     let record = |(index, record): (usize, &KafkaRecord)| {
         let part = |name: &str, bytes: Option<&[u8]>| bytes.map_or_else(String::new, |bytes| format!("{name} {} ", readable(bytes)));
-        let topic = part("topic", record.topic.as_ref().map(|topic| topic.as_bytes()));
+        let topic = part("topic", record.topic.as_ref().map(|topic| &**topic.as_bytes()));
         let (key, value) = (part("key", record.key.as_deref()), part("value", record.value.as_deref()));
         Facet::text(&format!("record {}", index + 1), format!("{topic}{key}{value}headers [{}]", pairs(&record.headers)))
     };

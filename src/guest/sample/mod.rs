@@ -176,7 +176,9 @@ impl Sample {
             _ => None,
         };
         let changed = match &self.outcome {
-            Some(Ok(Verdict::Publish(PublishVerdict::Change(changes)))) => changes.message.as_ref().map_or(0, |message| message.payload.len()),
+            Some(Ok(Verdict::Publish(PublishVerdict::Change(changes)))) => {
+                changes.message.as_ref().map_or(0, |message| message.payload.len())
+            }
             _ => 0,
         };
         1_024 + self.recorded.bytes() + message.map_or(0, |message| message.payload.len()) + changed

@@ -7,98 +7,102 @@ use super::{
     event::{ChangedMessage, headers, pairs},
 };
 use crate::{
-    event::{Answer, Changes, Denial, ExchangeVerdict, KafkaRecord, ObserveVerdict, PublishVerdict, Text},
+    event::{Answer, Bytes, Changes, Denial, ExchangeVerdict, KafkaRecord, ObserveVerdict, PublishVerdict, Text},
     guest::{
         sample::{Failed, Question, Verdict},
-        trace::{KeyCall, KeyQuestion, NoState, Operation, StateCall},
+        state::{Operation, Reply, StateError, Verb},
+        trace::{KeyCall, KeyQuestion, StateCall},
     },
     hook::Kind,
 };
 
-/// One call of `state`: `{"op": "get", "key": "k", "answer": "value"}`.
+/// One call of `state`: `{"op": "get", "key": "k", "answer": "value"}`. With an `error`, there is no answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StateLine {
+    op: OperationName,
     key: String,
-    #[serde(flatten)]
-    operation: OperationLine,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<Binary>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delta: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl_s: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerLine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// Without an `error`, the answer is what it is; with one, it is left out.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OperationName {
+    Get,
+    Put,
+    PutIfAbsent,
+    Add,
+    Remove,
+}
+
+/// Whether a key was new, a sum, or a value; none: `get` found nothing.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "kebab-case")]
-enum OperationLine {
-    Get {
-        #[serde(default)]
-        answer: Option<Binary>,
-    },
-    Put {
-        value: Binary,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        ttl_s: Option<u32>,
-    },
-    PutIfAbsent {
-        value: Binary,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        ttl_s: Option<u32>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        answer: Option<bool>,
-    },
-    Add {
-        delta: i64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        ttl_s: Option<u32>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        answer: Option<i64>,
-    },
-    Remove {},
+#[serde(untagged)]
+enum AnswerLine {
+    New(bool),
+    Sum(i64),
+    Value(Binary),
 }
 
 impl StateLine {
     pub(super) fn new(call: &StateCall) -> Self {
-        let operation = match &call.operation {
-            Operation::Get(answer) => OperationLine::Get { answer: answer.clone().ok().flatten().map(Binary) },
-            Operation::Put { value, ttl_s, .. } => OperationLine::Put { value: Binary(value.clone()), ttl_s: *ttl_s },
-            Operation::PutIfAbsent { value, ttl_s, answer } => {
-                OperationLine::PutIfAbsent { value: Binary(value.clone()), ttl_s: *ttl_s, answer: answer.clone().ok() }
-            }
-            Operation::Add { delta, ttl_s, answer } => OperationLine::Add { delta: *delta, ttl_s: *ttl_s, answer: answer.clone().ok() },
-            Operation::Remove(_) => OperationLine::Remove {},
+        let (op, value, delta, ttl_s) = match &call.operation.verb {
+            Verb::Get => (OperationName::Get, None, None, None),
+            Verb::Put { value, ttl_s } => (OperationName::Put, Some(value), None, *ttl_s),
+            Verb::PutIfAbsent { value, ttl_s } => (OperationName::PutIfAbsent, Some(value), None, *ttl_s),
+            Verb::Add { delta, ttl_s } => (OperationName::Add, None, Some(*delta), *ttl_s),
+            Verb::Remove => (OperationName::Remove, None, None, None),
         };
-        let error = call.operation.failure().map(|why| match why {
-            NoState::Quota => "quota".to_owned(),
-            NoState::TooLarge => "too-large".to_owned(),
-            NoState::Unavailable(why) => why.to_string(),
+        let binary = |bytes: &Vec<u8>| Binary(Bytes::copy_from_slice(bytes));
+        let answer = match &call.reply {
+            Ok(Reply::Value(value)) => value.as_ref().map(binary).map(AnswerLine::Value),
+            Ok(Reply::New(new)) => Some(AnswerLine::New(*new)),
+            Ok(Reply::Sum(sum)) => Some(AnswerLine::Sum(*sum)),
+            Ok(Reply::Done) | Err(_) => None,
+        };
+        let error = call.reply.as_ref().err().map(|why| match why {
+            StateError::Quota => "quota".to_owned(),
+            StateError::TooLarge => "too-large".to_owned(),
+            StateError::NotANumber => "not-a-number".to_owned(),
+            StateError::Unavailable(why) => why.clone(),
         });
-        StateLine { key: call.key.to_string(), operation, error }
+        StateLine { op, key: call.operation.key.clone(), value: value.map(binary), delta, ttl_s, answer, error }
     }
 
     pub(super) fn call(self) -> Result<StateCall, String> {
-        let error = self.error.map(|why| match why.as_str() {
-            "quota" => NoState::Quota,
-            "too-large" => NoState::TooLarge,
-            _ => NoState::Unavailable(why.into()),
-        });
-        let key = self.key;
-        let missing = |op: &str| format!("`state`: {op} of \"{key}\" has neither an `answer` nor an `error`");
-        fn or<T>(error: Option<NoState>, answer: T) -> Result<T, NoState> {
-            error.map_or(Ok(answer), Err)
-        }
-        let operation = match self.operation {
-            OperationLine::Get { answer } => Operation::Get(or(error, answer.map(|Binary(bytes)| bytes))),
-            OperationLine::Put { value: Binary(value), ttl_s } => Operation::Put { value, ttl_s, answer: or(error, ()) },
-            OperationLine::PutIfAbsent { value: Binary(value), ttl_s, answer } => {
-                let answer = error.map_or_else(|| answer.ok_or_else(|| missing("put-if-absent")).map(Ok), |why| Ok(Err(why)))?;
-                Operation::PutIfAbsent { value, ttl_s, answer }
-            }
-            OperationLine::Add { delta, ttl_s, answer } => {
-                let answer = error.map_or_else(|| answer.ok_or_else(|| missing("add")).map(Ok), |why| Ok(Err(why)))?;
-                Operation::Add { delta, ttl_s, answer }
-            }
-            OperationLine::Remove {} => Operation::Remove(or(error, ())),
+        let StateLine { op, key, value, delta, ttl_s, answer, error } = self;
+        let lacks = |what: &str| format!("`state`: a call with the key \"{key}\" lacks {what}");
+        let value = || value.as_ref().map(|Binary(bytes)| bytes.to_vec()).ok_or_else(|| lacks("its `value`"));
+        let verb = match op {
+            OperationName::Get => Verb::Get,
+            OperationName::Put => Verb::Put { value: value()?, ttl_s },
+            OperationName::PutIfAbsent => Verb::PutIfAbsent { value: value()?, ttl_s },
+            OperationName::Add => Verb::Add { delta: delta.ok_or_else(|| lacks("its `delta`"))?, ttl_s },
+            OperationName::Remove => Verb::Remove,
         };
-        Ok(StateCall { key: key.into(), operation })
+        let reply = match (&error, &verb, answer) {
+            (Some(why), ..) => Err(match why.as_str() {
+                "quota" => StateError::Quota,
+                "too-large" => StateError::TooLarge,
+                "not-a-number" => StateError::NotANumber,
+                _ => StateError::Unavailable(why.clone()),
+            }),
+            (None, Verb::Get, None) => Ok(Reply::Value(None)),
+            (None, Verb::Get, Some(AnswerLine::Value(Binary(bytes)))) => Ok(Reply::Value(Some(bytes.to_vec()))),
+            (None, Verb::Put { .. } | Verb::Remove, _) => Ok(Reply::Done),
+            (None, Verb::PutIfAbsent { .. }, Some(AnswerLine::New(new))) => Ok(Reply::New(new)),
+            (None, Verb::Add { .. }, Some(AnswerLine::Sum(sum))) => Ok(Reply::Sum(sum)),
+            _ => return Err(lacks("an `answer` of its kind (get: a text, put-if-absent: true or false, add: a number) or an `error`")),
+        };
+        Ok(StateCall { operation: Operation { key, verb }, reply })
     }
 }
 
@@ -210,9 +214,7 @@ impl VerdictLine {
                 headers: pairs(&changes.headers),
                 records: changes.records.as_deref().map(RecordLine::list),
             }),
-            Verdict::Publish(PublishVerdict::Drop(why)) | Verdict::Observe(ObserveVerdict::Drop(why)) => {
-                VerdictLine::Drop(why.to_string())
-            }
+            Verdict::Publish(PublishVerdict::Drop(why)) | Verdict::Observe(ObserveVerdict::Drop(why)) => VerdictLine::Drop(why.to_string()),
             Verdict::Publish(PublishVerdict::Deny(denial))
             | Verdict::Access(Answer::Deny(denial))
             | Verdict::Exchange(ExchangeVerdict::Deny(denial)) => VerdictLine::Deny(DenialLine::new(denial)),
@@ -240,7 +242,7 @@ impl VerdictLine {
                 _ => return no(),
             })),
             (Question::Step { .. }, _) => Ok(Verdict::Exchange(match self {
-                VerdictLine::Proceed => ExchangeVerdict::Proceed { data: None, memo: crate::event::Bytes::new() },
+                VerdictLine::Proceed => ExchangeVerdict::Proceed { data: None, memo: Bytes::new() },
                 VerdictLine::Allow => ExchangeVerdict::Allow(None),
                 VerdictLine::Deny(denial) => ExchangeVerdict::Deny(denial.denial()),
                 VerdictLine::Abstain => ExchangeVerdict::Abstain,

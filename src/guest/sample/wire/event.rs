@@ -6,9 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{
-        Action, Bytes, Client, Closing, Connection, Delivery, Detail, Dropping, Header, Message, Properties, QoS, Subscription, Text,
-    },
+    event::{Action, Bytes, Client, Closing, Connection, Delivery, Detail, Dropping, Header, Message, Properties, QoS, Subscription, Text},
     guest::sample::{Question, Secret},
     hook::{DropReason, Hook},
 };
@@ -300,9 +298,7 @@ impl Particulars {
             Detail::ClientConnack(of) | Detail::ClientDisconnected(of) | Detail::SessionTerminated(of) => {
                 Particulars { reason_code: Some(of.reason_code), reason: Some(of.reason.to_string()), ..none }
             }
-            Detail::ClientSubscribe(list) => {
-                Particulars { subscriptions: Some(list.iter().map(SubscriptionLine::new).collect()), ..none }
-            }
+            Detail::ClientSubscribe(list) => Particulars { subscriptions: Some(list.iter().map(SubscriptionLine::new).collect()), ..none },
             Detail::ClientUnsubscribe(list) => Particulars { filters: Some(list.iter().map(ToString::to_string).collect()), ..none },
             Detail::SessionSubscribed(of) | Detail::SessionUnsubscribed(of) => Particulars {
                 filter: Some(of.filter.to_string()),

@@ -193,7 +193,8 @@ impl Question {
     #[cfg(test)]
     pub(super) fn as_written(&self) -> Question {
         use super::Secret;
-        let written = |secrets: &[&Secret]| if secrets.iter().all(|secret| **secret == Secret::Absent) { Secret::Absent } else { Secret::Withheld };
+        let written =
+            |secrets: &[&Secret]| if secrets.iter().all(|secret| **secret == Secret::Absent) { Secret::Absent } else { Secret::Withheld };
         match self.clone() {
             Question::Authenticate { method, password } => Question::Authenticate { method, password: written(&[&password]) },
             Question::Step { method, data, number, memo, again } => {
