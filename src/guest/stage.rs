@@ -175,7 +175,7 @@ fn before(calls: &[StateCall]) -> HashMap<String, Option<Vec<u8>>> {
                 number => Known::Holding(number.to_le_bytes().to_vec()),
             },
             (_, Ok(Reply::New(false)) | Err(StateError::NotANumber)) => Known::There,
-            (Verb::Put { .. } | Verb::Remove, Ok(_)) if there => continue,
+            (Verb::Put { .. } | Verb::Remove, Ok(_)) if there => Known::Holding(Vec::new()), // it will not be known better
             (Verb::Put { .. } | Verb::Remove, Ok(_)) => Known::Never,
             _ => continue,
         };
