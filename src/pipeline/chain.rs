@@ -130,9 +130,7 @@ fn weigh<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<PublishVerdict>
 /// What becomes of a message on which a guest failed that does not fail open.
 fn failed<'a>(route: &'a Route, heard: &Heard<PublishVerdict>, failure: &Failure, message: &Arc<Message>) -> Ending<'a> {
     let decision = match route.on_failure {
-        OnFailure::Deny => {
-            Decision::Deny(Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") })
-        }
+        OnFailure::Deny => Decision::Deny(Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") }),
         OnFailure::Pass | OnFailure::Drop | OnFailure::DeadLetter => Decision::Swallow,
     };
     let letter = (route.on_failure == OnFailure::DeadLetter).then(|| Letter::new(route, heard, failure));

@@ -23,15 +23,15 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use self::{
-    chain::{Ending, Judgement},
-    letter::Letter,
-    shape::Shape,
-};
 pub use self::{
     access::{Permissions, Refused},
     exchange::Exchange,
     plan::Plan,
+};
+use self::{
+    chain::{Ending, Judgement},
+    letter::Letter,
+    shape::Shape,
 };
 use crate::{
     config::Ack,
