@@ -14,6 +14,8 @@
 //! compiling.
 
 mod bindings;
+mod breaker;
+mod circuit;
 mod engine;
 mod failure;
 mod host;
@@ -36,6 +38,7 @@ mod version;
 mod tests;
 
 pub use self::{
+    breaker::Circuit,
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::LoadError,

@@ -3,9 +3,12 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    breaker::Circuit,
+    circuit::{Fuse, Passage},
     engine::Engine,
     failure::Failure,
     host::Capabilities,
@@ -29,6 +32,7 @@ pub struct Guest {
     digest: String,
     program: Program,
     pool: Pool,
+    fuse: Fuse,
     hooks: Vec<Hook>,
     calls: Counter,
     nanoseconds: Counter,
@@ -75,6 +79,7 @@ impl Guest {
         let hooks = check_manifest(manifest, &program.capabilities)?;
         Ok(Arc::new(Guest {
             name: config.name.clone(),
+            fuse: Fuse::new(&config.name, &digest, config.breaker, metrics),
             digest,
             pool: Pool::new(first, config.limits.instances, config.limits.instance_wait_ms),
             program,
@@ -120,13 +125,24 @@ impl Guest {
         self.exports(hook.kind()) && (self.hooks.is_empty() || self.hooks.contains(&hook))
     }
 
+    /// Whether it is asked; one that fails too often is left alone for a while. Costs one load.
+    pub fn circuit(&self) -> Circuit {
+        self.fuse.circuit()
+    }
+
+    /// Tells of changes of [`Guest::circuit`] without anybody looking; the latest is kept for those who look late.
+    pub fn circuit_changes(&self) -> watch::Receiver<Circuit> {
+        self.fuse.changes()
+    }
+
     /// Asks about a message that was published.
     ///
     /// # Errors
     /// It gave no verdict.
     pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Result<PublishVerdict, Failure> {
+        let passage = self.admit(asked)?;
         let verdict = self.ask_publish(asked, client, message).await;
-        self.noted(asked, verdict)
+        self.noted(passage, verdict)
     }
 
     /// Asks about something that happened.
@@ -134,8 +150,9 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+        let passage = self.admit(asked)?;
         let verdict = self.ask_observe(asked, event).await;
-        self.noted(asked, verdict)
+        self.noted(passage, verdict)
     }
 
     /// Asks whether a client may come in.
@@ -143,12 +160,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Result<Answer, Failure> {
+        let passage = self.admit(asked)?;
         let answer = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(asked, answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
@@ -156,12 +174,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Result<Answer, Failure> {
+        let passage = self.admit(asked)?;
         let answer = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(asked, answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Whether it knows enhanced authentication.
@@ -174,12 +193,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn step(&self, asked: Asked<'_>, client: &Arc<Client>, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let passage = self.admit(asked)?;
         let verdict = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
             verdict::exchange(turn.end(answer)?)
         };
-        self.noted(asked, verdict.await)
+        self.noted(passage, verdict.await)
     }
 
     async fn ask_publish(&self, asked: Asked<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
@@ -209,11 +229,16 @@ impl Guest {
         Ok(Turn { guest: self, lease, trace, began: Instant::now() })
     }
 
+    /// Leave to ask it; `None`: a rehearsal, which needs none and is held against nobody.
+    fn admit(&self, asked: Asked<'_>) -> Result<Option<Passage<'_>>, Failure> {
+        if asked.is_rehearsal() { Ok(None) } else { self.fuse.admit().map(Some) }
+    }
+
     /// Counts and logs a failure on its way to whoever asked.
-    fn noted<T>(&self, asked: Asked<'_>, verdict: Result<T, Failure>) -> Result<T, Failure> {
-        if let Err(failure) = &verdict
-            && !asked.is_rehearsal()
-        {
+    fn noted<T>(&self, passage: Option<Passage<'_>>, verdict: Result<T, Failure>) -> Result<T, Failure> {
+        let Some(passage) = passage else { return verdict };
+        passage.end(&verdict);
+        if let Err(failure) = &verdict {
             let label = ReasonLabel { name: self.name.clone(), reason: failure.reason().to_owned() };
             self.metrics.guest_failures.get_or_create(&label).inc();
             self.program.capabilities.log.failed(failure);

@@ -159,3 +159,6 @@ pub(super) fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
         _ => tracing::warn!(route, guest, digest, %failure, "a guest gave no verdict"),
     }
 }
+
+#[cfg(test)]
+mod tests;
