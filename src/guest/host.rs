@@ -8,7 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::{
     imports::{Counts, Keys, Log},
     limits::Memory,
-    state::{Bounds, State},
+    state::{Bounds, Stamp, State},
     stdio::Printed,
 };
 use crate::{config, metrics::Metrics};
@@ -54,6 +54,8 @@ pub(super) struct Host {
     /// Interruptions that the running call may still have.
     pub(super) ticks_left: u64,
     pub(super) printed: Printed,
+    /// What must outlive the process before the running call's verdict is given.
+    pub(super) rests_on: Stamp,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
@@ -66,7 +68,15 @@ impl Host {
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
-        Host { capabilities, memory: Memory::new(memory_bytes), ticks_left: 0, printed, wasi: wasi.build(), resources }
+        Host {
+            capabilities,
+            memory: Memory::new(memory_bytes),
+            ticks_left: 0,
+            printed,
+            rests_on: Stamp::default(),
+            wasi: wasi.build(),
+            resources,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     host::{Capabilities, Host},
     limits::MemoryExhausted,
     lower,
+    state::Stamp,
 };
 use crate::{
     config::Limits,
@@ -137,6 +138,11 @@ pub(super) struct Instance {
 pub(super) type Said<T> = Result<T, Fault>;
 
 impl Instance {
+    /// What must outlive the process before the verdict of the last call is given; asked once for each.
+    pub(super) fn rests_on(&mut self) -> Stamp {
+        std::mem::take(&mut self.walls.store.data_mut().rests_on)
+    }
+
     pub(super) async fn publish(
         &mut self,
         context: &Context<'_>,

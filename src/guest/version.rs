@@ -139,7 +139,7 @@ impl Guest {
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
-            verdict::access(turn.end(answer)?)
+            verdict::access(turn.end(answer).await?)
         };
         self.noted(answer.await)
     }
@@ -152,7 +152,7 @@ impl Guest {
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
-            verdict::access(turn.end(answer)?)
+            verdict::access(turn.end(answer).await?)
         };
         self.noted(answer.await)
     }
@@ -170,7 +170,7 @@ impl Guest {
         let verdict = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
-            verdict::exchange(turn.end(answer)?)
+            verdict::exchange(turn.end(answer).await?)
         };
         self.noted(verdict.await)
     }
@@ -178,7 +178,7 @@ impl Guest {
     async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
         let mut turn = self.turn(Kind::Publish).await?;
         let answer = turn.lease.instance.publish(context, client, message).await;
-        verdict::publish(turn.end(answer)?, message)
+        verdict::publish(turn.end(answer).await?, message)
     }
 
     async fn ask_observe(&self, context: &Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
@@ -187,7 +187,7 @@ impl Guest {
         }
         let mut turn = self.turn(Kind::Observe).await?;
         let answer = turn.lease.instance.observe(context, &event.client, &event.detail).await;
-        verdict::observe(turn.end(answer)?)
+        verdict::observe(turn.end(answer).await?)
     }
 
     /// An instance for one call, once there is one.
@@ -219,11 +219,14 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Counts the call; its instance goes back unless the call failed.
-    fn end<T>(self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
+    /// What it wrote is durable, as far as its state is, when this returns; the instance does not wait for that.
+    async fn end<T>(mut self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
         self.guest.calls.inc();
         self.guest.nanoseconds.inc_by(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let said = answer?;
+        let rests_on = self.lease.instance.rests_on();
         self.lease.give_back();
+        self.guest.program.capabilities.state.settled(rests_on).await?;
         said.map_err(verdict::fault)
     }
 }
