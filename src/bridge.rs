@@ -257,6 +257,7 @@ impl Bridge {
         }
         self.pipeline.hurry();
         self.broker.drain(deadline).await;
+        self.pipeline.flush_captures(deadline).await;
         self.producer.drain(deadline).await
     }
 }

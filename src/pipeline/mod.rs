@@ -6,6 +6,7 @@
 
 mod access;
 mod ask;
+mod capture;
 mod chain;
 mod exchange;
 mod format;
@@ -15,7 +16,7 @@ mod route;
 mod shape;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -29,6 +30,7 @@ pub use self::{
     plan::Plan,
 };
 use self::{
+    capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
     shape::Shape,
@@ -62,6 +64,8 @@ pub struct Pipeline {
     plans: AtomicU64,
     /// Whether the process is ending, so that nobody waits before a guest is asked again.
     hurried: watch::Sender<bool>,
+    /// Who writes captures, once there is something to write; `None` inside: the system gives no thread.
+    recorder: OnceLock<Option<Recorder>>,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -108,6 +112,7 @@ impl Pipeline {
             next_id: AtomicU64::new(first_id),
             plans: AtomicU64::new(0),
             hurried: watch::Sender::new(false),
+            recorder: OnceLock::new(),
             metrics,
             counted,
         }
