@@ -90,7 +90,7 @@ pub struct Recorded {
     pub duration_ns: u64,
     /// Whether it asked for more than a record holds; the rest is missing.
     pub truncated: bool,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// One call of `state`.

@@ -271,14 +271,12 @@ mod tests {
 
     #[test]
     fn names_of_routes_become_names_of_files() {
-        for (route, expected) in [
-            ("commands", "commands"),
-            ("message.publish devices/+/state", "message.publish_devices___state-5bd1e5e9"),
-            ("../../etc", ".._.._etc-8ccd8f37"),
-        ] {
+        for (route, expected) in
+            [("commands", "commands"), ("message.publish devices/+/state", "message.publish_devices___state-"), ("../etc", ".._etc-")]
+        {
             let found = stem(route);
-            assert_eq!(found.split('-').next(), expected.split('-').next(), "{route}");
-            assert!(!found.contains('/') && (found == route) == (expected == route), "{found}");
+            assert!(found.starts_with(expected) && !found.contains('/'), "{found}");
+            assert_eq!(found == route, expected == route);
         }
         assert_ne!(stem("a/b"), stem("a+b"));
         assert!(stem(&"ä".repeat(1_000)).len() < 100);
