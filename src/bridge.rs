@@ -74,8 +74,10 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let (store, mut restored) = keep::open(&config, &metrics).await?;
-        let states = States::open(&config, store.clone(), std::mem::take(&mut restored.states), &metrics);
+        let mut kept = keep::open(&config, &metrics).await?;
+        let store = kept.as_ref().map(|(store, _)| store.clone());
+        let stored = kept.as_mut().map(|(_, restored)| std::mem::take(&mut restored.states)).unwrap_or_default();
+        let states = States::open(&config, store.clone(), stored, &metrics);
         let registry = Registry::new(&metrics).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
@@ -83,7 +85,7 @@ impl Bridge {
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
-        let broker = Broker::start(&config, Arc::clone(&pipeline), store.clone(), restored).await.map_err(|error| match error {
+        let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;

@@ -33,6 +33,7 @@ use self::{
     access::Around,
     reader::{Reader, Table},
 };
+pub use self::redis::Redis; // apart: a crate has the name too
 pub use self::{
     access::{Access, Authenticator, Authorizer},
     acl::{Pattern, PatternError, Permission, Rule, RuleAction},
@@ -47,7 +48,6 @@ pub use self::{
     mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
-    redis::Redis,
     rollout::{Canary, Rollout, Shadow, Trial},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
     runtime::Runtime,

@@ -15,6 +15,7 @@ mod outage;
 mod real_kafka;
 mod replay;
 mod smart_lock;
+mod state;
 mod support;
 mod swap;
 mod truth_table;

@@ -250,6 +250,7 @@ async fn random_lives_are_the_same_everywhere() {
 #[tokio::test]
 async fn keys_expire_everywhere() {
     let cases = all().into_iter().map(|kept| async move {
+        let kept = kept; // with its server
         let (state, name) = (&kept.state, kept.name);
         let bounds = Bounds { keys: 2, ..WIDE };
         let counted = |delta| Verb::Add { delta, ttl_s: Some(4) };

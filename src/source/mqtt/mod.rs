@@ -145,11 +145,12 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens every listener of `config`, with what `store` held in its place. Needs a running tokio runtime with time and I/O.
+    /// Opens every listener of `config`, with what the store held in its place. Needs a running tokio runtime with time and I/O.
     ///
     /// # Errors
     /// A listener's certificate cannot be used or its address not be had, or the bus does not start.
-    pub async fn start(config: &Config, pipeline: Arc<Pipeline>, store: Option<Store>, restored: Restored) -> Result<Self, BrokerError> {
+    pub async fn start(config: &Config, pipeline: Arc<Pipeline>, kept: Option<(Store, Restored)>) -> Result<Self, BrokerError> {
+        let (store, restored) = kept.map_or_else(|| (None, Restored::default()), |(store, restored)| (Some(store), restored));
         let mut listeners = Vec::new();
         for setup in Setup::load_all(config).map_err(BrokerError::Doors)? {
             let (name, address) = setup.place();
