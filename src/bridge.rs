@@ -262,6 +262,7 @@ impl Bridge {
         if let Some(admin) = &self.admin {
             admin.drain();
         }
+        self.pipeline.hurry();
         self.broker.drain(deadline).await;
         keep::close(self.store).await;
         self.producer.drain(deadline).await
