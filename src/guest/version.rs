@@ -217,7 +217,7 @@ impl Guest {
     }
 
     /// An instance for one call, once there is one.
-    async fn turn<'a>(&'a self, kind: Kind, trace: Option<&'a Trace>) -> Result<Turn<'a>, Failure> {
+    async fn turn<'a>(&'a self, kind: Kind, trace: Option<&'a Arc<Trace>>) -> Result<Turn<'a>, Failure> {
         if !self.exports(kind) {
             return Err(Failure::NotExported(kind.interface()));
         }
@@ -250,7 +250,7 @@ impl Guest {
 struct Turn<'a> {
     guest: &'a Guest,
     lease: Lease<'a>,
-    trace: Option<&'a Trace>,
+    trace: Option<&'a Arc<Trace>>,
     began: Instant,
 }
 
@@ -262,7 +262,7 @@ impl Turn<'_> {
         if let Some(trace) = self.trace {
             trace.leave(self.lease.instance.met(), took);
         }
-        if !self.trace.is_some_and(Trace::is_rehearsal) {
+        if !self.trace.is_some_and(|trace| trace.is_rehearsal()) {
             self.guest.calls.inc();
             self.guest.nanoseconds.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         }
@@ -284,7 +284,7 @@ pub struct Asked<'a> {
     /// This node's name.
     pub node: &'a str,
     /// Where to write down what the call asks of the world, when somebody wants to know.
-    pub trace: Option<&'a Trace>,
+    pub trace: Option<&'a Arc<Trace>>,
 }
 
 impl<'a> Asked<'a> {
@@ -295,7 +295,7 @@ impl<'a> Asked<'a> {
 
     /// Whether the call has no consequences.
     pub(super) fn is_rehearsal(&self) -> bool {
-        self.trace.is_some_and(Trace::is_rehearsal)
+        self.trace.is_some_and(|trace| trace.is_rehearsal())
     }
 
     fn context(&self) -> Context<'a> {

@@ -37,7 +37,7 @@ impl Pipeline {
         message: &Arc<Message>,
     ) -> Heard<PublishVerdict> {
         let trace = route.trace(asked);
-        let asked = Asked { trace: trace.as_deref(), ..asked };
+        let asked = Asked { trace: trace.as_ref(), ..asked };
         let heard = self.patiently(route, guest, || guest.publish(asked, client, message)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, Question::Publish(Arc::clone(message)));
@@ -48,7 +48,7 @@ impl Pipeline {
     /// Asks about something that happened.
     pub(super) async fn ask_observe(&self, route: &Route, guest: &Serving, asked: Asked<'_>, event: &Event) -> Heard<ObserveVerdict> {
         let trace = route.trace(asked);
-        let asked = Asked { trace: trace.as_deref(), ..asked };
+        let asked = Asked { trace: trace.as_ref(), ..asked };
         let heard = self.patiently(route, guest, || guest.observe(asked, event)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, &event.client, &heard, Question::Observe(event.detail.clone()));
@@ -66,7 +66,7 @@ impl Pipeline {
         credentials: &Credentials,
     ) -> Heard<Answer> {
         let trace = route.trace(asked);
-        let asked = Asked { trace: trace.as_deref(), ..asked };
+        let asked = Asked { trace: trace.as_ref(), ..asked };
         let heard = self.patiently(route, guest, || guest.authenticate(asked, client, credentials)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, credentials.into());
@@ -84,7 +84,7 @@ impl Pipeline {
         (action, topic): (Action, &str),
     ) -> Heard<Answer> {
         let trace = route.trace(asked);
-        let asked = Asked { trace: trace.as_deref(), ..asked };
+        let asked = Asked { trace: trace.as_ref(), ..asked };
         let heard = self.patiently(route, guest, || guest.authorize(asked, client, action, topic)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, Question::Authorize { action, topic: topic.into() });
@@ -103,7 +103,7 @@ impl Pipeline {
         round: Round<'_>,
     ) -> Heard<ExchangeVerdict> {
         let trace = route.trace(asked);
-        let asked = Asked { trace: trace.as_deref(), ..asked };
+        let asked = Asked { trace: trace.as_ref(), ..asked };
         let heard = self.patiently(route, guest, || guest.step(asked, partner, client, round)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, round.into());

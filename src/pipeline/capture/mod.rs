@@ -62,8 +62,8 @@ impl Capture {
 
 impl Route {
     /// Where the calls for this event are written down; `None`: nowhere.
-    pub(super) fn trace(&self, asked: Asked<'_>) -> Option<Box<Trace>> {
-        self.capture.as_ref().filter(|capture| capture.wants(asked.id)).map(|_| Box::default())
+    pub(super) fn trace(&self, asked: Asked<'_>) -> Option<Arc<Trace>> {
+        self.capture.as_ref().filter(|capture| capture.wants(asked.id)).map(|_| Trace::new())
     }
 }
 
