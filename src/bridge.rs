@@ -71,7 +71,7 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let registry = Registry::new(&metrics).context("starting the guest engine")?;
+        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
@@ -318,6 +318,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
+        ("[guests]", old.runtime != new.runtime),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
@@ -339,7 +340,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::new(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

@@ -73,8 +73,8 @@ impl Registry {
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn new(metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        Ok(Registry { engine: Engine::new()?, metrics: Arc::clone(metrics) })
+    pub fn new(runtime: &config::Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
+        Ok(Registry { engine: Engine::new(runtime)?, metrics: Arc::clone(metrics) })
     }
 
     /// Loads the guests of a configuration; what is the same as in `current` is kept.
