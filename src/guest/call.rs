@@ -25,6 +25,7 @@ use super::{
     overrun::{Account, Finished, Pace, SLICE, Slice, Step, Work},
     pool::{Lease, Pool},
     room::Slot,
+    state::Stamp,
     verdict,
     version::Asked,
 };
@@ -83,7 +84,14 @@ pub(super) enum Reply {
 pub(super) struct Ended {
     /// Gone when its store cannot be used again.
     instance: Option<Box<Instance>>,
+    judged: Judged,
+}
+
+/// What came of a call.
+struct Judged {
     reply: Result<Reply, Failure>,
+    /// What must outlive the process before the reply is given.
+    rests_on: Stamp,
 }
 
 /// Where an answer comes from.
@@ -107,13 +115,15 @@ async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended
         // Boxed: rare, and large.
         Source::New(program, slot, slice) => match Box::pin(async move { program.instantiate(slot, slice).await }).await {
             Ok((instance, _manifest)) => instance,
-            Err(failure) => return Ended { instance: None, reply: Err(failure) },
+            Err(failure) => return Ended { instance: None, judged: Judged { reply: Err(failure), rests_on: Stamp::default() } },
         },
     };
     let context = Context { id: occasion.id, time_ms: occasion.time_ms, node: &occasion.node };
-    match judge(&mut instance, &context, &question).await {
-        Ok(reply) => Ended { instance: Some(instance), reply },
-        Err(failure) => Ended { instance: None, reply: Err(failure) },
+    let judged = judge(&mut instance, &context, &question).await;
+    let rests_on = instance.rests_on();
+    match judged {
+        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on } },
+        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on } },
     }
 }
 
@@ -191,7 +201,8 @@ impl Desk {
         Ok(manifest)
     }
 
-    /// Asks, and counts the call.
+    /// Asks, and counts the call; what it wrote outlives the process, as far as its state does, when this returns. The instance does not
+    /// wait for that.
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
         let mut began = Instant::now();
         if !self.account.share.owes(began).is_zero() {
@@ -227,11 +238,15 @@ impl Desk {
         };
         let is_slow = self.pace.is_slow() || (is_new && self.starts_slowly.load(Ordering::Relaxed));
         let running = Running { work, lease, is_new, began };
-        if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await }
+        let judged = if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await }?;
+        if judged.rests_on != Stamp::default() {
+            Box::pin(self.program.capabilities.state.settled(judged.rests_on)).await?;
+        }
+        judged.reply
     }
 
     /// Runs a call on this task as long as it keeps within its slice.
-    async fn quickly(&self, mut running: Running) -> Result<Reply, Failure> {
+    async fn quickly(&self, mut running: Running) -> Result<Judged, Failure> {
         let Running { work, is_new, began, .. } = &mut running;
         let (is_new, began) = (*is_new, *began);
         let first = poll_fn(|cx| Poll::Ready(work.poll(cx))).await;
@@ -239,7 +254,7 @@ impl Desk {
         let step = match first {
             Poll::Ready(Step::Done(ended)) => {
                 self.account.charge(used, began + used);
-                return self.end(running.work, running.lease, ended, used);
+                return Ok(self.end(running.work, running.lease, ended, used));
             }
             Poll::Ready(Step::GaveWay) => Ok(Step::GaveWay),
             Poll::Pending => {
@@ -255,7 +270,7 @@ impl Desk {
         let now = Instant::now();
         self.account.charge(used, now);
         match step {
-            Ok(Step::Done(ended)) => self.end(running.work, running.lease, ended, now.saturating_duration_since(began)),
+            Ok(Step::Done(ended)) => Ok(self.end(running.work, running.lease, ended, now.saturating_duration_since(began))),
             Ok(Step::GaveWay) => {
                 let is_starting = running.work.slice().starting.load(Ordering::Relaxed);
                 if is_starting {
@@ -270,7 +285,7 @@ impl Desk {
     }
 
     /// Brings a call to its end in the slow lane; `has_overrun` is known already of one that comes from the quick one.
-    async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Reply, Failure> {
+    async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Judged, Failure> {
         let Running { work, lease, is_new, began } = running;
         let (slice, ends_at) = (Arc::clone(work.slice()), began + slow_allowance(self.limit(is_new)));
         let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, lease).await;
@@ -283,7 +298,7 @@ impl Desk {
             true => self.pace.kept(now),
             false => self.overran(now),
         }
-        self.end(work, held, value, now.saturating_duration_since(began))
+        Ok(self.end(work, held, value, now.saturating_duration_since(began)))
     }
 
     fn overran(&self, now: Instant) {
@@ -292,7 +307,7 @@ impl Desk {
     }
 
     /// Counts a call that has ended; what can be used again goes back to its place.
-    fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Result<Reply, Failure> {
+    fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Judged {
         let figures = &self.program.figures;
         figures.calls.inc();
         figures.nanoseconds.inc_by(nanoseconds(took));
@@ -306,7 +321,7 @@ impl Desk {
         }
         lease.seat.work = Some(work);
         lease.give_back();
-        ended.reply
+        ended.judged
     }
 
     /// Counts a call that took longer than it may in all; it is gone with its instance and its place.

@@ -11,7 +11,7 @@ use super::{
     limits::Memory,
     overrun::{GiveWay, Slice},
     room::Slot,
-    state::{Bounds, State},
+    state::{Bounds, Stamp, State},
     stdio::Printed,
 };
 use crate::{config, metrics::Metrics};
@@ -63,6 +63,8 @@ pub(super) struct Host {
     /// What the running call may still have.
     allowance: Allowance,
     slice: Arc<Slice>,
+    /// What must outlive the process before the running call's verdict is given.
+    pub(super) rests_on: Stamp,
     wasi: WasiCtx,
     resources: ResourceTable,
     alive: Alive,
@@ -106,7 +108,7 @@ impl Host {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
         let allowance = Allowance { ticks: 0, host_calls: 0 };
-        Host { capabilities, memory, printed, allowance, slice, wasi: wasi.build(), resources, alive }
+        Host { capabilities, memory, printed, allowance, slice, rests_on: Stamp::default(), wasi: wasi.build(), resources, alive }
     }
 
     /// Gives the next call what it may take.

@@ -24,6 +24,7 @@ use super::{
     lower,
     overrun::Slice,
     room::Slot,
+    state::Stamp,
 };
 use crate::{
     config::Limits,
@@ -163,6 +164,11 @@ impl Instance {
     /// Whether its slot is only for the trial of its version.
     pub(super) fn is_for_trial(&self) -> bool {
         self.walls.store.data().is_for_trial()
+    }
+
+    /// What must outlive the process before the verdict of the last call is given; asked once for each.
+    pub(super) fn rests_on(&mut self) -> Stamp {
+        std::mem::take(&mut self.walls.store.data_mut().rests_on)
     }
 
     pub(super) async fn publish(

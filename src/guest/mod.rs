@@ -42,6 +42,8 @@ pub use self::{
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::LoadError,
-    state::{State, StateError},
+    state::{
+        Bounds, ENTRY_BYTES, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting,
+    },
     version::{Asked, Guest},
 };
