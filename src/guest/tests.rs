@@ -1,5 +1,9 @@
 //! Guests as they are used: the components of the `guests/` workspace, hostile ones too.
 
+pub(super) mod arbitrary;
+mod mirror;
+mod mutants;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::*;
