@@ -31,7 +31,9 @@ use crate::{
 /// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
 const SLACK: Duration = Duration::from_millis(200);
 /// Innermost functions named in a failure.
-const NAMED_FRAMES: usize = 8;
+const NAMED_FRAMES: usize = 16;
+/// What is kept of one function's name, bytes: generic ones have no end.
+const MAX_NAME_BYTES: usize = 512;
 /// Parts of the names of functions that Rust panics with.
 const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
 /// What is kept of a trap's description, bytes.
@@ -145,7 +147,7 @@ impl Instance {
     ) -> Result<Said<publish::Verdict>, Failure> {
         let function = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
         let (peer, properties) = (lower::peer(client), lower::user_properties(message));
-        let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let arguments = (context.clone(), lower::client(client, peer), lower::message(message, message.qos, &properties));
         self.walls.call(function, arguments).await
     }
 
@@ -158,7 +160,7 @@ impl Instance {
         let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
         let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
         let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), detail)).await
     }
 
     pub(super) async fn authenticate(
@@ -169,7 +171,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authenticate();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::credentials(credentials))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::credentials(credentials))).await
     }
 
     pub(super) async fn authorize(
@@ -181,7 +183,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::action(action), topic)).await
     }
 
     pub(super) async fn step(
@@ -192,7 +194,7 @@ impl Instance {
     ) -> Result<Said<enhanced_access::Verdict>, Failure> {
         let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::round(round))).await
     }
 }
 
@@ -251,12 +253,8 @@ impl Walls {
             if let Some(text) = printed {
                 message = format!("{message}; it printed: {text}");
             }
-            let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
-            if !functions.is_empty() {
-                message = format!("{message}; in {functions}");
-            }
             message.truncate(message.floor_char_boundary(MAX_TRAP_BYTES));
-            Failure::Trap { message }
+            Failure::Trap { message, functions: error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default() }
         }
     }
 }
@@ -267,9 +265,9 @@ fn allowance(limit_ms: u64) -> Duration {
 
 /// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust
 /// panics are left out: they are the same every time.
-fn functions(backtrace: &WasmBacktrace) -> String {
+fn functions(backtrace: &WasmBacktrace) -> Vec<String> {
     let text = backtrace.to_string();
     let names = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, name)| name.split_once('!').map_or(name, |(_, name)| name));
     let own = names.filter(|name| !PANICKING.iter().any(|part| name.contains(part)));
-    own.take(NAMED_FRAMES).collect::<Vec<_>>().join(" < ")
+    own.take(NAMED_FRAMES).map(|name| name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name).to_owned()).collect()
 }
