@@ -86,7 +86,7 @@ impl Glass {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let limits = "limits = { deadline_ms = 60000, returned_bytes = 20000000 }";
-        let mirror = runtime.block_on(async { load(&Engine::new().unwrap(), "mirror", limits).await.unwrap() });
+        let mirror = runtime.block_on(async { load(&Engine::new(&Runtime::default()).unwrap(), "mirror", limits).await.unwrap() });
         Glass { runtime, mirror }
     }
 

@@ -146,7 +146,7 @@ fn seeds() -> Range<u64> {
 
 #[tokio::test]
 async fn damaged_components_are_refused_or_run() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let guests = GUESTS.map(component);
     let seeds = seeds();
     let tried = seeds.end - seeds.start;
@@ -167,7 +167,7 @@ async fn damaged_components_are_refused_or_run() {
 
 #[tokio::test]
 async fn any_bytes_behind_a_components_header_are_refused() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     for seed in 0..200 {
         let mut random = Rng::with_seed(seed);
         let body: Vec<u8> = (0..random.usize(0..200)).map(|_| random.u8(..) & random.u8(..)).collect();
