@@ -193,6 +193,7 @@ impl Desk {
 
     /// Asks, and counts the call.
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
+        self.program.engine.serve();
         let mut began = Instant::now();
         if !self.account.share.owes(began).is_zero() {
             self.pay().await?;
