@@ -83,7 +83,9 @@ fn command(key: &hmac::Key, nonce: u64, bytes: usize) -> String {
         let signed = format!("action=unlock&nonce_str={nonce}&note={note}&process_id=7802441525528958&ts=1700000000");
         let tag = hmac::sign(key, signed.as_bytes());
         let sign: String = tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{{\"process_id\":\"7802441525528958\",\"action\":\"unlock\",\"nonce_str\":\"{nonce}\",\"ts\":1700000000,\"note\":\"{note}\",\"sign\":\"{sign}\"}}")
+        format!(
+            "{{\"process_id\":\"7802441525528958\",\"action\":\"unlock\",\"nonce_str\":\"{nonce}\",\"ts\":1700000000,\"note\":\"{note}\",\"sign\":\"{sign}\"}}"
+        )
     };
     write(&"n".repeat(bytes.saturating_sub(write("").len())))
 }
@@ -105,12 +107,9 @@ fn time(runtime: &Runtime, guest: &Arc<Guest>, messages: Vec<Arc<Message>>) -> D
 fn hook_call(criterion: &mut Criterion) {
     let runtime = runtime();
     let identity = load(&runtime, "identity");
-    for (name, payload_bytes, properties) in [
-        ("188 bytes", 188, None),
-        ("1 KiB", 1 << 10, None),
-        ("64 KiB", 64 << 10, None),
-        ("1 KiB, 14 texts", 1 << 10, Some(properties())),
-    ] {
+    for (name, payload_bytes, properties) in
+        [("188 bytes", 188, None), ("1 KiB", 1 << 10, None), ("64 KiB", 64 << 10, None), ("1 KiB, 14 texts", 1 << 10, Some(properties()))]
+    {
         criterion.bench_function(&format!("publish, identity, {name}"), |bencher| {
             bencher.iter_custom(|rounds| {
                 time(&runtime, &identity, vec![message(vec![b'x'; payload_bytes], properties.clone()); rounds as usize])

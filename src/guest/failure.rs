@@ -148,9 +148,16 @@ impl Failure {
     }
 
     /// Whether it counts against the guest's version, so that enough of it opens its circuit. Not when the event was wrong (the guest has said
-    /// so), when the guest was not called, and when it never could have been.
+    /// so), when the guest was not called, when it never could have been, and when other guests have taken the room.
     pub const fn is_against_the_guest(&self) -> bool {
-        !matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. } | Failure::BreakerOpen { .. } | Failure::NotExported(_))
+        !matches!(
+            self,
+            Failure::Fault { kind: FaultKind::Invalid, .. }
+                | Failure::BreakerOpen { .. }
+                | Failure::NoRoom { .. }
+                | Failure::NoMemory { .. }
+                | Failure::NotExported(_)
+        )
     }
 
     /// Whether the same question may be answered the next time, so that `retry` makes sense: always, but for an event that is wrong and

@@ -48,9 +48,7 @@ fn some_sections(random: &mut Rng, bytes: &[u8]) -> Vec<Range<usize>> {
     let outer = sections(bytes, 0, bytes.len());
     let modules: Vec<_> = outer.iter().filter(|section| bytes.get(section.start) == Some(&1)).cloned().collect();
     match random.choice(&modules) {
-        Some(module) if random.bool() => {
-            number(bytes, module.start + 1).map_or(outer, |(_, body)| sections(bytes, body, module.end))
-        }
+        Some(module) if random.bool() => number(bytes, module.start + 1).map_or(outer, |(_, body)| sections(bytes, body, module.end)),
         _ => outer,
     }
 }

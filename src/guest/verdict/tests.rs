@@ -169,9 +169,7 @@ fn a_promise_of_text_holds_as_long_as_it_is_text() {
 
 #[test]
 fn denials_and_records_are_checked() {
-    for (reason_code, reason, valid) in
-        [(0x87, "no", true), (0x80, "", true), (0x7f, "no", false), (0, "no", false), (0x87, "\0", false)]
-    {
+    for (reason_code, reason, valid) in [(0x87, "no", true), (0x80, "", true), (0x7f, "no", false), (0, "no", false), (0x87, "\0", false)] {
         let denial = denied(types::Denial { reason_code, reason: reason.to_owned() });
         assert_eq!(denial.is_ok(), valid, "{reason_code:#x} {reason:?}");
     }
