@@ -164,7 +164,7 @@ fn print_latency(runtime: &Runtime, name: &str, guest: &Arc<Guest>, messages: Ve
         let mut nanoseconds = Histogram::<u64>::new(3).unwrap();
         for (message, id) in messages.iter().zip(0..) {
             let began = Instant::now();
-            guest.publish(Asked { id, time_ms: TIME_MS, node: "node-1" }, &client, message).await.unwrap();
+            guest.publish(Asked::new(id, TIME_MS, "node-1"), &client, message).await.unwrap();
             nanoseconds.record(began.elapsed().as_nanos() as u64).unwrap();
         }
         nanoseconds
