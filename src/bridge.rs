@@ -78,7 +78,7 @@ impl Bridge {
         let store = kept.as_ref().map(|(store, _)| store.clone());
         let stored = kept.as_mut().map(|(_, restored)| std::mem::take(&mut restored.states)).unwrap_or_default();
         let states = States::open(&config, store.clone(), stored, &metrics);
-        let registry = Registry::new(&metrics).context("starting the guest engine")?.keeping(states);
+        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
@@ -326,6 +326,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
+        ("[guests]", old.runtime != new.runtime),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
@@ -347,7 +348,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::new(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

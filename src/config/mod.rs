@@ -29,11 +29,11 @@ mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
+pub use self::redis::Redis; // apart: a crate has the name too
 use self::{
     access::Around,
     reader::{Reader, Table},
 };
-pub use self::redis::Redis; // apart: a crate has the name too
 pub use self::{
     access::{Access, Authenticator, Authorizer},
     acl::{Pattern, PatternError, Permission, Rule, RuleAction},

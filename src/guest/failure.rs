@@ -27,6 +27,24 @@ pub enum Failure {
         /// The bound that it met, bytes.
         limit_bytes: usize,
     },
+    /// Its tables grew beyond what they may. The instance is gone.
+    #[error("it wanted more than its {limit_elements} table elements (limits.table_elements)")]
+    TableTooLarge {
+        /// The bound that it met.
+        limit_elements: usize,
+    },
+    /// It asked for memory that the guests together do not have. The instance is gone.
+    #[error("all guests together have no more than {limit_bytes} bytes of memory ([guests] memory_bytes)")]
+    NoMemory {
+        /// The bound that was met, bytes.
+        limit_bytes: usize,
+    },
+    /// It called the host more often than it may for one event. The instance is gone.
+    #[error("it called the host more than {limit} times (limits.host_calls)")]
+    TooManyHostCalls {
+        /// The bound that it met.
+        limit: u64,
+    },
     /// It handed the host more than it may at once. The instance is gone.
     #[error("it handed over more than {limit_bytes} bytes at once (limits.returned_bytes)")]
     ReturnedTooMuch {
@@ -50,6 +68,12 @@ pub enum Failure {
         /// The bound that was met, milliseconds.
         waited_ms: u64,
     },
+    /// Its state did not answer, and so it could not judge. The instance lives on.
+    #[error("its state is unavailable: {why}")]
+    StateUnavailable {
+        /// In the words of whoever keeps it.
+        why: String,
+    },
     /// What it keeps in its state did not reach the disk. The instance lives on.
     #[error("what it wrote to its state was not on the disk within {waited_ms} ms; the store's log lines say why")]
     StateNotStored {
@@ -61,6 +85,18 @@ pub enum Failure {
     BreakerOpen {
         /// Until it is tried again, milliseconds; 0 while that is under way.
         for_ms: u64,
+    },
+    /// All instances that the process has room for were busy for too long.
+    #[error("no room for an instance was free within {waited_ms} ms ([guests] instances, limits.instance_wait_ms)")]
+    NoRoom {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
+    },
+    /// It has used its part of the processor, and did not get it back soon enough.
+    #[error("it has used up its share of the processor and {waited_ms} ms did not pay for it (limits.cpu_share, limits.instance_wait_ms)")]
+    Throttled {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
     },
     /// It does not export the interface that was called; the registry refuses such routes.
     #[error("it does not export the interface `{0}`")]
@@ -100,22 +136,30 @@ impl Failure {
             Failure::Trap { .. } => "trap",
             Failure::Deadline { .. } => "deadline",
             Failure::OutOfMemory { .. } => "out-of-memory",
+            Failure::TableTooLarge { .. } => "table-too-large",
+            Failure::NoMemory { .. } => "no-memory",
+            Failure::TooManyHostCalls { .. } => "too-many-host-calls",
             Failure::ReturnedTooMuch { .. } => "returned-too-much",
             Failure::Fault { kind: FaultKind::Invalid, .. } => "fault-invalid",
             Failure::Fault { kind: FaultKind::Retry, .. } => "fault-retry",
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",
             Failure::InvalidVerdict(_) => "invalid-verdict",
             Failure::NoInstance { .. } => "no-instance",
+            Failure::StateUnavailable { .. } => "state-unavailable",
             Failure::StateNotStored { .. } => "state-not-stored",
             Failure::BreakerOpen { .. } => "breaker-open",
+            Failure::NoRoom { .. } => "no-room",
+            Failure::Throttled { .. } => "throttled",
             Failure::NotExported(_) => "not-exported",
         }
     }
 
     /// Whether it counts against the guest's version, so that enough of it opens its circuit. Not when the event was wrong (the guest has said
-    /// so), when the guest was not called, and when it never could have been.
+    /// so), when its state failed, when the guest was not called, and when it never could have been.
     pub const fn is_against_the_guest(&self) -> bool {
-        !matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. } | Failure::BreakerOpen { .. } | Failure::NotExported(_))
+        let of_state = matches!(self, Failure::StateUnavailable { .. } | Failure::StateNotStored { .. });
+        let of_event = matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. });
+        !(of_state || of_event || matches!(self, Failure::BreakerOpen { .. } | Failure::NotExported(_)))
     }
 
     /// Whether the same question may be answered the next time, so that `retry` makes sense: always, but for an event that is wrong and

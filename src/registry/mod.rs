@@ -76,8 +76,8 @@ impl Registry {
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn new(metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        Ok(Registry { engine: Engine::new()?, states: States::in_memory(metrics), metrics: Arc::clone(metrics) })
+    pub fn new(runtime: &config::Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
+        Ok(Registry { engine: Engine::new(runtime)?, states: States::in_memory(metrics), metrics: Arc::clone(metrics) })
     }
 
     /// With guests' state kept there.

@@ -9,7 +9,8 @@
 mod advice;
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,7 +23,7 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
 
 use super::space::Owner;
 use crate::{config, metrics::Metrics};
@@ -107,6 +108,8 @@ struct Inner {
     script: Script,
     reachable: AtomicBool,
     metrics: Arc<Metrics>,
+    /// Where the connection lives; those who ask may run elsewhere, where there is no network.
+    runtime: Handle,
     /// Connects, and goes on trying.
     connecting: JoinHandle<()>,
 }
@@ -150,6 +153,7 @@ impl Redis {
             script: Script::new(OPERATION),
             reachable: AtomicBool::new(true),
             metrics: Arc::clone(metrics),
+            runtime: Handle::current(),
             connecting,
         };
         Ok(Redis { inner: Arc::new(inner) })
@@ -169,7 +173,12 @@ impl Inner {
     /// One round trip, within its time.
     async fn ask<T: FromRedisValue>(&self, asking: impl Future<Output = RedisResult<T>>) -> Result<T, RedisError> {
         let began = Instant::now();
-        let answered = timeout(self.within, asking).await;
+        let mut asking = pin!(async { timeout(self.within, asking).await });
+        let answered = poll_fn(|cx| {
+            let _here = self.runtime.enter();
+            asking.as_mut().poll(cx)
+        });
+        let answered = answered.await;
         self.metrics.redis_operations.inc();
         self.metrics.redis_nanoseconds.inc_by(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let address = self.address.clone();
