@@ -7,10 +7,11 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use hookgate::config::Config;
 use rumqttc::v5::mqttbytes::v5::{PubAck, PubAckReason};
 
 use self::redis::Redis;
@@ -245,4 +246,18 @@ async fn accept(app: &mut Device, nonce: &str, ts_s: u64) {
     let first = send(app, nonce, ts_s).await;
     let said = if first == Said::Failed { judged(app, nonce, ts_s).await } else { first };
     assert!(said == Said::Accepted || (first == Said::Failed && said == Said::Replayed), "{first:?}, {said:?}");
+}
+
+#[test]
+fn the_documented_configurations_can_be_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/state.md")).unwrap();
+    let whole: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|text| text.split("```").next()).collect();
+    let whole: Vec<&str> = whole.into_iter().filter(|text| text.contains("[[listener]]")).collect();
+    assert_eq!(whole.len(), 2);
+    for text in whole {
+        let (config, problems) = Config::parse(&root.join("hookgate.toml"), text);
+        assert_eq!(problems, [], "{text}");
+        assert_eq!(config.guests.len(), 1);
+    }
 }

@@ -1,10 +1,10 @@
-//! State that several processes share, in Redis. The only place that names the crate.
+//! Guests' state that several processes share, in Redis. The only place that names the crate.
 //!
-//! Each operation is one script, so that it is atomic and a single round trip; all keys of one owner stand in one hash slot. One connection
+//! Each operation is one script, so that it is atomic and a single round trip; all keys of one guest stand in one hash slot. One connection
 //! carries the operations of all guests at once; it comes back by itself.
 //!
 //! Invariants: an operation ends within the configured time, whatever Redis does; one that failed may have happened. Absent: Redis Cluster
-//! (all keys of one owner are on one node of it, but nobody follows its redirections), and retries: whoever asked decides about those.
+//! (all keys of one guest are on one node of it, but nobody follows its redirections), and retries: whoever asked decides about those.
 
 mod advice;
 
@@ -25,7 +25,6 @@ use redis::{
 };
 use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
 
-use super::space::Owner;
 use crate::{config, metrics::Metrics};
 
 /// What Redis runs.
@@ -159,11 +158,11 @@ impl Redis {
         Ok(Redis { inner: Arc::new(inner) })
     }
 
-    /// The state of one owner.
-    pub fn shared(&self, owner: &Owner) -> Shared {
+    /// The state of one guest, of one tenant or of none.
+    pub fn shared(&self, tenant: Option<&str>, guest: &str) -> Shared {
         // The braces make it one hash slot; names cannot close them, nor reach over into another's.
-        let tenant = owner.tenant.as_deref().map(plain).unwrap_or_default();
-        let slot = format!("{{{}:{tenant}/{}}}", plain(&self.inner.prefix), plain(&owner.guest));
+        let tenant = tenant.map(plain).unwrap_or_default();
+        let slot = format!("{{{}:{tenant}/{}}}", plain(&self.inner.prefix), plain(guest));
         let keys = ["values", "expiries", "bytes"].map(|part| format!("{slot}:{part}"));
         Shared { redis: self.clone(), keys, held_keys: AtomicU64::new(0), held_bytes: AtomicU64::new(0) }
     }
@@ -215,7 +214,7 @@ impl Inner {
     }
 }
 
-/// The keys and values of one owner.
+/// The keys and values of one guest.
 #[derive(Debug)]
 pub struct Shared {
     redis: Redis,
