@@ -20,7 +20,7 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
-    failure::Failure,
+    failure::{Failure, FaultKind},
     host::Seen,
     instance::{Instance, Program},
     overrun::{Account, Finished, Pace, SLICE, Slice, Step, Work},
@@ -85,8 +85,14 @@ pub(super) enum Reply {
 pub(super) struct Ended {
     /// Gone when its store cannot be used again.
     instance: Option<Box<Instance>>,
-    /// With what must outlive the process before anybody acts on it.
-    reply: Result<(Reply, Stamp), Failure>,
+    judged: Judged,
+}
+
+/// What came of a call.
+struct Judged {
+    reply: Result<Reply, Failure>,
+    /// What must outlive the process before the reply is given.
+    rests_on: Stamp,
 }
 
 /// Where an answer comes from.
@@ -110,46 +116,45 @@ async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended
         // Boxed: rare, and large.
         Source::New(program, slot, slice) => match Box::pin(async move { program.instantiate(slot, slice).await }).await {
             Ok((instance, _manifest)) => instance,
-            Err(failure) => return Ended { instance: None, reply: Err(failure) },
+            Err(failure) => return Ended { instance: None, judged: Judged { reply: Err(failure), rests_on: Stamp::default() } },
         },
     };
     let context = Context { id: occasion.id, time_ms: occasion.time_ms, node: &occasion.node };
-    match judge(&mut instance, &context, &question).await {
-        Ok(reply) => Ended { instance: Some(instance), reply },
-        Err(failure) => Ended { instance: None, reply: Err(failure) },
+    let judged = judge(&mut instance, &context, &question).await;
+    let Seen { rests_on, unavailable } = instance.seen();
+    match judged {
+        // It is not the guest's fault that it cannot judge.
+        Ok(Err(Failure::Fault { kind: FaultKind::Retry | FaultKind::Internal, .. })) if let Some(why) = unavailable => {
+            Ended { instance: Some(instance), judged: Judged { reply: Err(Failure::StateUnavailable { why }), rests_on } }
+        }
+        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on } },
+        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on } },
     }
 }
 
 /// The instance's answer, checked. The outer error means that the instance is gone.
-async fn judge(instance: &mut Instance, context: &Context<'_>, question: &Question) -> Result<Result<(Reply, Stamp), Failure>, Failure> {
-    let reply = match question {
+async fn judge(instance: &mut Instance, context: &Context<'_>, question: &Question) -> Result<Result<Reply, Failure>, Failure> {
+    Ok(match question {
         Question::Publish { client, message } => {
             let said = instance.publish(context, client, message).await?;
-            said.map(|verdict| verdict::publish(verdict, message).map(Reply::Publish))
+            said.map_err(verdict::fault).and_then(|verdict| verdict::publish(verdict, message)).map(Reply::Publish)
         }
         Question::Observe { client, detail } => {
             let said = instance.observe(context, client, detail).await?;
-            said.map(|verdict| verdict::observe(verdict).map(Reply::Observe))
+            said.map_err(verdict::fault).and_then(verdict::observe).map(Reply::Observe)
         }
         Question::Authenticate { client, credentials } => {
             let said = instance.authenticate(context, client, credentials).await?;
-            said.map(|verdict| verdict::access(verdict).map(Reply::Access))
+            said.map_err(verdict::fault).and_then(verdict::access).map(Reply::Access)
         }
         Question::Authorize { client, action, topic } => {
             let said = instance.authorize(context, client, *action, topic).await?;
-            said.map(|verdict| verdict::access(verdict).map(Reply::Access))
+            said.map_err(verdict::fault).and_then(verdict::access).map(Reply::Access)
         }
         Question::Step { client, round } => {
             let said = instance.step(context, client, round.borrow()).await?;
-            said.map(|verdict| verdict::exchange(verdict).map(Reply::Exchange))
+            said.map_err(verdict::fault).and_then(verdict::exchange).map(Reply::Exchange)
         }
-    };
-    let Seen { rests_on, unavailable } = instance.seen();
-    Ok(match (reply, unavailable) {
-        (Ok(reply), _) => reply.map(|reply| (reply, rests_on)),
-        // It is not the guest's fault, nor for it to say whether another try helps.
-        (Err(_), Some(why)) => Err(Failure::StateUnavailable { why }),
-        (Err(fault), None) => Err(verdict::fault(fault)),
     })
 }
 
@@ -201,8 +206,10 @@ impl Desk {
         Ok(manifest)
     }
 
-    /// Asks, and counts the call.
+    /// Asks, and counts the call; what it wrote outlives the process, as far as its state does, when this returns. The instance does not
+    /// wait for that.
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
+        self.program.engine.serve();
         let mut began = Instant::now();
         if !self.account.share.owes(began).is_zero() {
             self.pay().await?;
@@ -237,15 +244,15 @@ impl Desk {
         };
         let is_slow = self.pace.is_slow() || (is_new && self.starts_slowly.load(Ordering::Relaxed));
         let running = Running { work, lease, is_new, began };
-        let ended = if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await };
-        let (reply, rests_on) = ended?;
-        // The instance is back and judges other events meanwhile.
-        self.program.capabilities.state.settled(rests_on).await?;
-        Ok(reply)
+        let judged = if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await }?;
+        if judged.rests_on != Stamp::default() {
+            Box::pin(self.program.capabilities.state.settled(judged.rests_on)).await?;
+        }
+        judged.reply
     }
 
     /// Runs a call on this task as long as it keeps within its slice.
-    async fn quickly(&self, mut running: Running) -> Result<(Reply, Stamp), Failure> {
+    async fn quickly(&self, mut running: Running) -> Result<Judged, Failure> {
         let Running { work, is_new, began, .. } = &mut running;
         let (is_new, began) = (*is_new, *began);
         let first = poll_fn(|cx| Poll::Ready(work.poll(cx))).await;
@@ -253,7 +260,7 @@ impl Desk {
         let step = match first {
             Poll::Ready(Step::Done(ended)) => {
                 self.account.charge(used, began + used);
-                return self.end(running.work, running.lease, ended, used);
+                return Ok(self.end(running.work, running.lease, ended, used));
             }
             Poll::Ready(Step::GaveWay) => Ok(Step::GaveWay),
             Poll::Pending => {
@@ -269,7 +276,7 @@ impl Desk {
         let now = Instant::now();
         self.account.charge(used, now);
         match step {
-            Ok(Step::Done(ended)) => self.end(running.work, running.lease, ended, now.saturating_duration_since(began)),
+            Ok(Step::Done(ended)) => Ok(self.end(running.work, running.lease, ended, now.saturating_duration_since(began))),
             Ok(Step::GaveWay) => {
                 let is_starting = running.work.slice().starting.load(Ordering::Relaxed);
                 if is_starting {
@@ -284,7 +291,7 @@ impl Desk {
     }
 
     /// Brings a call to its end in the slow lane; `has_overrun` is known already of one that comes from the quick one.
-    async fn slowly(&self, running: Running, has_overrun: bool) -> Result<(Reply, Stamp), Failure> {
+    async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Judged, Failure> {
         let Running { work, lease, is_new, began } = running;
         let (slice, ends_at) = (Arc::clone(work.slice()), began + slow_allowance(self.limit(is_new)));
         let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, lease).await;
@@ -297,7 +304,7 @@ impl Desk {
             true => self.pace.kept(now),
             false => self.overran(now),
         }
-        self.end(work, held, value, now.saturating_duration_since(began))
+        Ok(self.end(work, held, value, now.saturating_duration_since(began)))
     }
 
     fn overran(&self, now: Instant) {
@@ -306,7 +313,7 @@ impl Desk {
     }
 
     /// Counts a call that has ended; what can be used again goes back to its place.
-    fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Result<(Reply, Stamp), Failure> {
+    fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Judged {
         let figures = &self.program.figures;
         figures.calls.inc();
         figures.nanoseconds.inc_by(nanoseconds(took));
@@ -320,7 +327,7 @@ impl Desk {
         }
         lease.seat.work = Some(work);
         lease.give_back();
-        ended.reply
+        ended.judged
     }
 
     /// Counts a call that took longer than it may in all; it is gone with its instance and its place.

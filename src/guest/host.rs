@@ -62,17 +62,17 @@ pub(super) struct Host {
     pub(super) printed: Printed,
     /// What the running call may still have.
     allowance: Allowance,
-    pub(super) seen: Seen,
     slice: Arc<Slice>,
+    pub(super) seen: Seen,
     wasi: WasiCtx,
     resources: ResourceTable,
     alive: Alive,
 }
 
 /// What the running call has met in the state.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// What must outlive the process before the verdict is given.
+    /// What must outlive the process before its verdict is given.
     pub(super) rests_on: Stamp,
     /// Why the state did not answer, if it did not.
     pub(super) unavailable: Option<String>,
@@ -116,7 +116,7 @@ impl Host {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
         let allowance = Allowance { ticks: 0, host_calls: 0 };
-        Host { capabilities, memory, printed, allowance, seen: Seen::default(), slice, wasi: wasi.build(), resources, alive }
+        Host { capabilities, memory, printed, allowance, slice, seen: Seen::default(), wasi: wasi.build(), resources, alive }
     }
 
     /// Gives the next call what it may take.

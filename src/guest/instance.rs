@@ -160,14 +160,14 @@ impl Instance {
         }
     }
 
-    /// What its last call has met in the state; asked once for each.
-    pub(super) fn seen(&mut self) -> Seen {
-        std::mem::take(&mut self.walls.store.data_mut().seen)
-    }
-
     /// Whether its slot is only for the trial of its version.
     pub(super) fn is_for_trial(&self) -> bool {
         self.walls.store.data().is_for_trial()
+    }
+
+    /// What its last call has met in the state; asked once for each.
+    pub(super) fn seen(&mut self) -> Seen {
+        std::mem::take(&mut self.walls.store.data_mut().seen)
     }
 
     pub(super) async fn publish(
@@ -178,7 +178,7 @@ impl Instance {
     ) -> Result<Said<publish::Verdict>, Failure> {
         let function = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
         let (peer, properties) = (lower::peer(client), lower::user_properties(message));
-        let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let arguments = (context.clone(), lower::client(client, peer), lower::message(message, message.qos, &properties));
         self.walls.call(function, arguments).await
     }
 
@@ -191,7 +191,7 @@ impl Instance {
         let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
         let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
         let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), detail)).await
     }
 
     pub(super) async fn authenticate(
@@ -202,7 +202,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authenticate();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::credentials(credentials))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::credentials(credentials))).await
     }
 
     pub(super) async fn authorize(
@@ -214,7 +214,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::action(action), topic)).await
     }
 
     pub(super) async fn step(
@@ -225,7 +225,7 @@ impl Instance {
     ) -> Result<Said<enhanced_access::Verdict>, Failure> {
         let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::round(round))).await
     }
 }
 

@@ -16,12 +16,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::redis::{Redis, RedisError, Request, Response, Shared}; // apart: a crate has the name too
 use crate::{
     config::{self, Config, Grant, Problem, StateBackend},
     event::now_ms,
     guest::{Bounds, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting},
     metrics::Metrics,
-    redis::{Redis, RedisError, Request, Response, Shared},
     store::{Change, Owner, Pair, Space, Store, StoredState, Ticket},
 };
 

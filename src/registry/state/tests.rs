@@ -543,7 +543,8 @@ async fn figures() {
                     tokio::spawn(async move {
                         let bounds = Bounds { keys: 1 << 30, bytes: 1 << 40 };
                         for round in 0..ROUNDS / tasks.min(10) {
-                            let performing = state.perform(operation(&format!("nonce/{tasks}/{task}/{round}"), new(b"sixteen bytes of", 120)), bounds);
+                            let performing =
+                                state.perform(operation(&format!("nonce/{tasks}/{task}/{round}"), new(b"sixteen bytes of", 120)), bounds);
                             let performed = match performing {
                                 Performing::Done(performed) => performed,
                                 Performing::Waiting(waiting) => waiting.await,

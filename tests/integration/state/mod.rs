@@ -17,7 +17,7 @@ use rumqttc::v5::mqttbytes::v5::{PubAck, PubAckReason};
 use self::redis::Redis;
 use crate::{
     smart_lock,
-    support::{Device, KEY, Process, command, configuration, field, guest, json, now_s, records},
+    support::{Device, KEY, Process, command, configuration, field, guest, json, now_s, records, strip_ansi},
 };
 
 const TOPIC: &str = "devices/1/command";
@@ -124,7 +124,10 @@ async fn a_replay_is_refused_by_the_state_that_another_backend_left() {
     assert_eq!(send(&mut node.app().await, "in memory", ts_s).await, Said::Accepted);
     let reload = |node: &mut Node, state| {
         node.write(state, "");
-        node.process.as_mut().unwrap().line("configuration reloaded");
+        let process = node.process.as_mut().unwrap();
+        process.signal("HUP");
+        // Once for each change, whether the signal or the watch takes it up.
+        while !strip_ansi(&process.line("configuration reloaded")).contains("lock-command-verifier") {}
     };
     reload(&mut node, "state = { backend = \"disk\" }");
     let mut app = node.app().await;
