@@ -1,6 +1,7 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
 mod operators;
+mod works;
 
 use std::{
     net::SocketAddr,
@@ -10,7 +11,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::Mutex;
+
+use self::works::{Present, Works};
 
 use crate::{
     access::Access,
@@ -20,7 +22,7 @@ use crate::{
     kafka::Producer,
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Guests, Registry, Serving, Watch},
+    registry::{Guests, Registry, Watch},
     source::mqtt::{Broker, BrokerError},
 };
 
@@ -29,19 +31,8 @@ use crate::{
 pub struct Bridge {
     broker: Broker,
     admin: Option<Admin>,
-    pipeline: Arc<Pipeline>,
     producer: Producer,
-    registry: Registry,
-    metrics: Arc<Metrics>,
-    service: Mutex<Service>,
-}
-
-/// What is in service: changed only as a whole.
-#[derive(Debug)]
-struct Service {
-    config: Config,
-    guests: Guests,
-    access: Arc<Access>,
+    works: Arc<Works>,
 }
 
 /// Why a Hookgate did not start.
@@ -58,7 +49,7 @@ pub enum StartError {
 /// What a reload did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Names of guests whose new version is in service.
+    /// Names of guests of which another version is in service, or runs beside the one in service.
     pub swapped: Vec<String>,
     /// What stayed as it was, and why.
     pub problems: Vec<Problem>,
@@ -71,7 +62,7 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let registry = Registry::new(&metrics).context("starting the guest engine")?;
+        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
@@ -82,16 +73,17 @@ impl Bridge {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
-        let admin = match &config.admin {
-            Some(admin) => {
-                let opened = Admin::start(admin.bind.value, Arc::clone(&metrics)).await;
-                let (admin, commands) = opened.context("opening the admin interface")?;
-                tokio::spawn(operators::answer(commands, broker.inspector()));
-                Some(admin)
-            }
+        let opened = match &config.admin {
+            Some(admin) => Some(Admin::start(admin.bind.value, Arc::clone(&metrics)).await.context("opening the admin interface")?),
             None => None,
         };
-        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests, access }) })
+        let guests = registry.commit(guests, &Guests::default()).await;
+        let works = Works::start(pipeline, registry, metrics, Present { config, guests, access });
+        let admin = opened.map(|(admin, commands)| {
+            tokio::spawn(operators::answer(commands, broker.inspector(), Arc::downgrade(&works)));
+            admin
+        });
+        Ok(Bridge { broker, admin, producer, works })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -111,7 +103,7 @@ impl Bridge {
 
     /// This process's metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.works.metrics
     }
 
     /// Takes a new configuration into service as a whole, or keeps the old one.
@@ -121,58 +113,47 @@ impl Bridge {
     /// # Errors
     /// Every problem; the old configuration goes on.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, Vec<Problem>> {
-        let mut service = self.service.lock().await;
-        let problems = needs_restart(&service.config, &config);
+        let mut present = self.works.present.lock().await;
+        let problems = needs_restart(&present.config, &config);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let guests = self.registry.load(&config, &service.guests).await?;
+        let guests = self.works.registry.load(&config, &present.guests).await?;
         let access = read_access(&config).await?;
-        let swapped = changed(&service.guests, &guests);
+        let swapped = works::changed(&present.guests, &guests);
         let plan = plan(&config, &access, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
         let (producer, topics) = (self.producer.clone(), topics(&config));
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.broker.reconfigure(&config)?;
-        self.pipeline.install(plan);
-        self.metrics.config_reloads.inc();
-        *service = Service { config, guests, access };
+        self.works.pipeline.install(plan);
+        self.works.metrics.config_reloads.inc();
+        let guests = self.works.registry.commit(guests, &present.guests).await;
+        *present = Present { config, guests, access };
         Ok(Reloaded { swapped, problems: Vec::new() })
     }
 
-    /// Looks at the guests' files again: each new version is compiled beside the running one, tried, and swapped in; a broken one is
-    /// refused and its old version goes on.
+    /// Looks at the guests' files again: each new version is compiled beside the running one, tried, and taken into service or beside the
+    /// running one; a broken one is refused and its old version goes on.
     pub async fn refresh_guests(&self) -> Reloaded {
-        let mut service = self.service.lock().await;
-        let (guests, problems) = self.registry.refresh(&service.config, &service.guests).await;
-        let swapped = changed(&service.guests, &guests);
-        if !swapped.is_empty() {
-            match plan(&service.config, &service.access, &guests) {
-                Ok(plan) => {
-                    self.pipeline.install(plan);
-                    service.guests = guests;
-                }
-                Err(error) => tracing::error!(%error, "the new guests do not fit the configuration; the old ones go on"),
-            }
-        }
-        Reloaded { swapped, problems }
+        self.works.refresh(None).await
     }
 
     /// Reads the password file again; one that is wrong is refused, and the users that are known go on.
     pub async fn refresh_passwords(&self) {
-        let mut service = self.service.lock().await;
+        let mut service = self.works.present.lock().await;
         let refreshed = read_access(&service.config).await.and_then(|access| match plan(&service.config, &access, &service.guests) {
             Ok(plan) => Ok((access, plan)),
             Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
         });
         match refreshed {
             Ok((access, plan)) => {
-                self.pipeline.install(plan);
+                self.works.pipeline.install(plan);
                 service.access = access;
                 tracing::info!("password file read again");
             }
             Err(problems) => {
-                self.metrics.config_reloads_refused.inc();
+                self.works.metrics.config_reloads_refused.inc();
                 for problem in problems {
                     tracing::error!(%problem, "password file refused; the users that are known go on");
                 }
@@ -180,20 +161,42 @@ impl Bridge {
         }
     }
 
-    /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why.
+    /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why. Under a configuration that was
+    /// refused, new versions of guests are taken all the same, as if only their files had changed.
     pub async fn reload_file(&self, file: &Path) {
+        if !self.take_file(file).await {
+            self.log_refresh().await;
+        }
+    }
+
+    /// Whether the configuration was taken.
+    async fn take_file(&self, file: &Path) -> bool {
         let reloaded = match Config::load(file) {
             Ok(config) => self.reload(config).await,
             Err(problems) => Err(problems),
         };
         match reloaded {
-            Ok(reloaded) => tracing::info!(swapped = reloaded.swapped.join(","), "configuration reloaded"),
+            Ok(reloaded) => {
+                tracing::info!(swapped = reloaded.swapped.join(","), "configuration reloaded");
+                true
+            }
             Err(problems) => {
-                self.metrics.config_reloads_refused.inc();
+                self.works.metrics.config_reloads_refused.inc();
                 for problem in problems {
                     tracing::error!(%problem, "configuration refused; the old one goes on");
                 }
+                false
             }
+        }
+    }
+
+    async fn log_refresh(&self) {
+        let reloaded = self.refresh_guests().await;
+        if !reloaded.swapped.is_empty() {
+            tracing::info!(guests = reloaded.swapped.join(","), "new guest versions taken");
+        }
+        for problem in reloaded.problems {
+            tracing::error!(%problem, "guest refused; its old version goes on");
         }
     }
 
@@ -215,26 +218,23 @@ impl Bridge {
         loop {
             let changed = watch.changed().await;
             if changed.iter().any(|path| same_file(path, file)) {
-                self.reload_file(file).await;
+                let taken = self.take_file(file).await;
                 watch.set_paths(self.watched(file).await);
-            } else {
-                if self.is_password_file(&changed).await {
-                    self.refresh_passwords().await;
+                if taken || changed.len() == 1 {
+                    continue;
                 }
-                self.refresh_certificates(&changed);
-                let reloaded = self.refresh_guests().await;
-                if !reloaded.swapped.is_empty() {
-                    tracing::info!(guests = reloaded.swapped.join(","), "new guest versions in service");
-                }
-                for problem in reloaded.problems {
-                    tracing::error!(%problem, "guest refused; its old version goes on");
-                }
+                // What changed along with a configuration that was refused is taken under the old one.
             }
+            if self.is_password_file(&changed).await {
+                self.refresh_passwords().await;
+            }
+            self.refresh_certificates(&changed);
+            self.log_refresh().await;
         }
     }
 
     async fn watched(&self, file: &Path) -> Vec<PathBuf> {
-        let service = self.service.lock().await;
+        let service = self.works.present.lock().await;
         let guests = service.config.guests.iter().map(|guest| guest.path.value.clone());
         let certificates = service.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.flat_map(|tls| tls.files().map(Path::to_owned));
@@ -243,7 +243,7 @@ impl Bridge {
     }
 
     async fn is_password_file(&self, paths: &[PathBuf]) -> bool {
-        let service = self.service.lock().await;
+        let service = self.works.present.lock().await;
         service.config.access.password_file.as_ref().is_some_and(|file| paths.contains(&file.value))
     }
 
@@ -251,7 +251,7 @@ impl Bridge {
     ///
     /// Returns the number of records whose fate is unknown; none of them was acknowledged.
     pub async fn drain(self) -> usize {
-        let deadline = Duration::from_millis(self.service.into_inner().config.kafka.drain_timeout_ms);
+        let deadline = Duration::from_millis(self.works.present.lock().await.config.kafka.drain_timeout_ms);
         if let Some(admin) = &self.admin {
             admin.drain();
         }
@@ -295,14 +295,6 @@ fn topics(config: &Config) -> Vec<Text> {
     topics
 }
 
-/// The guests whose version differs.
-fn changed(old: &Guests, new: &Guests) -> Vec<String> {
-    let differs = |guest: &&Arc<Serving>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
-    let mut names: Vec<String> = new.iter().filter(differs).map(|guest| guest.name().to_owned()).collect();
-    names.sort();
-    names
-}
-
 fn same_file(path: &Path, file: &Path) -> bool {
     path == file || std::path::absolute(file).is_ok_and(|file| path == file)
 }
@@ -315,6 +307,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[node] data_dir or [store]", old.store != new.store),
         ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
+        ("[guests]", old.runtime != new.runtime),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
     ];
@@ -338,7 +331,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::for_trial(&Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

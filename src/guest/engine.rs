@@ -7,7 +7,8 @@ use wasmtime::{
     component::{Component, Linker},
 };
 
-use super::{host::Host, imports};
+use super::{cache::Cache, host::Host, imports};
+use crate::{config::Runtime, metrics::Metrics};
 
 /// How often running guests are interrupted to see whether their time is up and to let other tasks run.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -32,6 +33,7 @@ pub enum EngineError {
 pub struct Engine {
     engine: wasmtime::Engine,
     linker: Arc<Linker<Host>>,
+    cache: Cache,
 }
 
 impl std::fmt::Debug for Engine {
@@ -58,7 +60,19 @@ impl Engine {
             }
         };
         std::thread::Builder::new().name("guest-clock".to_owned()).spawn(tick).map_err(EngineError::Ticker)?;
-        Ok(Engine { engine, linker: Arc::new(linker) })
+        Ok(Engine { engine, linker: Arc::new(linker), cache: Cache::default() })
+    }
+
+    /// The same, keeping compiled code where the settings say.
+    #[must_use]
+    pub fn with_cache(self, settings: &Runtime, metrics: &Metrics) -> Self {
+        Engine { cache: Cache::new(settings, metrics), ..self }
+    }
+
+    /// Keeps compiled code for so many guests with so many versions each, and forgets what was not used for longest.
+    pub fn keep_compiled(&self, guests: usize, versions: usize) {
+        let cache = self.cache.clone();
+        drop(tokio::task::spawn_blocking(move || cache.prune(guests, versions))); // nothing waits for it
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -69,10 +83,10 @@ impl Engine {
         &self.linker
     }
 
-    /// Compiles on a thread where waiting is allowed; one core, so that events go on beside it.
+    /// Compiles, or finds compiled, on a thread where waiting is allowed; one core, so that events go on beside it.
     pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await;
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let compiled = tokio::task::spawn_blocking(move || cache.component(&engine, &bytes)).await;
         match compiled {
             Ok(Ok(component)) => Ok(component),
             Ok(Err(error)) => Err(format!("{error:#}")),

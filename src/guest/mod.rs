@@ -9,10 +9,11 @@
 //! the floors above see only valid messages and verdicts.
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
-//! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, bounds on
-//! compiling.
+//! network; clocks and random numbers are real, what a guest prints goes to the log. Compiled code is kept in a folder of the process's own
+//! (`cache`). Absent: bounds on compiling.
 
 mod bindings;
+mod cache;
 mod engine;
 mod failure;
 mod host;
@@ -33,7 +34,7 @@ mod tests;
 pub use self::{
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
-    load::LoadError,
+    load::{LoadError, digest},
     state::{State, StateError},
     version::{Asked, Guest},
 };
