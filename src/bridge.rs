@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::sync::mpsc;
 
 use self::works::{Present, Works};
 
@@ -18,13 +19,16 @@ use crate::{
     access::Access,
     admin::Admin,
     config::{Config, Listener, Problem},
-    event::Text,
-    kafka::Producer,
+    event::{Receipt, Text},
+    kafka::{Producer, Record},
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Guests, Registry, Watch},
+    registry::{Difference, Guests, Registry, Watch},
     source::mqtt::{Broker, BrokerError},
 };
+
+/// Differences that shadows found and that are not yet on their way to Kafka.
+const DIFFERENCES: usize = 1_000;
 
 /// A running Hookgate.
 #[derive(Debug)]
@@ -62,7 +66,8 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?;
+        let (differences, found) = mpsc::channel(DIFFERENCES);
+        let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?;
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
@@ -77,6 +82,7 @@ impl Bridge {
             Some(admin) => Some(Admin::start(admin.bind.value, Arc::clone(&metrics)).await.context("opening the admin interface")?),
             None => None,
         };
+        tokio::spawn(produce_differences(found, producer.clone()));
         let guests = registry.commit(guests, &Guests::default()).await;
         let works = Works::start(pipeline, registry, metrics, Present { config, guests, access });
         let admin = opened.map(|(admin, commands)| {
@@ -255,6 +261,7 @@ impl Bridge {
         if let Some(admin) = &self.admin {
             admin.drain();
         }
+        self.works.pipeline.hurry();
         self.broker.drain(deadline).await;
         self.producer.drain(deadline).await
     }
@@ -282,6 +289,14 @@ async fn read_access(config: &Config) -> Result<Arc<Access>, Vec<Problem>> {
     read.unwrap_or_else(|error| Err(vec![Problem::new(&place, format!("the password file was not read: {error}"))]))
 }
 
+/// Takes the differences that shadows find to their topics. A slow Kafka fills the channel, and the shadows count what finds no room.
+async fn produce_differences(mut found: mpsc::Receiver<Difference>, producer: Producer) {
+    while let Some(Difference { topic, client_id, time_ms, value }) = found.recv().await {
+        let key = Some(client_id.into_bytes());
+        producer.send(Record { topic, key, value: value.into(), headers: Vec::new(), timestamp_ms: time_ms }, Receipt::nobody()).await;
+    }
+}
+
 /// The Kafka topics that a configuration can write to.
 fn topics(config: &Config) -> Vec<Text> {
     let mut topics: Vec<Text> = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
@@ -290,6 +305,8 @@ fn topics(config: &Config) -> Vec<Text> {
     if dead_letters {
         topics.push(config.kafka.dead_letter_topic.as_str().into());
     }
+    let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());
+    topics.extend(shadows.map(Text::from));
     topics.sort();
     topics.dedup();
     topics

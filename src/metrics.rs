@@ -103,6 +103,10 @@ metrics! {
     guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
+    guest_circuit: GaugePerName = "guest_circuit", "0 while the guest's circuit is closed, 1 half-open, 2 open (the sum over its versions), per guest";
+    guest_circuit_openings: PerName = "guest_circuit_openings", "Times that a circuit opened, or opened again after a trial, per guest";
+    guest_retries: PerName = "guest_retries", "Further calls because of retry, per guest";
+    guest_dead_letters: PerName = "guest_dead_letters", "Events kept as dead letters, per guest that failed";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
     access_refusals: PerReason = "access_refusals", "Clients, publishes and subscriptions refused, per hook and who refused";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
@@ -115,6 +119,9 @@ metrics! {
     guest_canary_share: SharePerName = "guest_canary_share", "The part of the clients whose events a new version beside sees, 0 without one, per guest";
     guest_canary_calls: PerName = "guest_canary_calls", "Calls into canaries, per guest";
     guest_canary_failures: PerName = "guest_canary_failures", "Calls into canaries that gave no verdict, per guest";
+    guest_shadow_calls: PerName = "guest_shadow_calls", "Copies of events that shadows answered, per guest";
+    guest_shadow_differences: PerName = "guest_shadow_differences", "Answers of shadows that differ from those of the version in service, per guest";
+    guest_shadow_dropped: PerName = "guest_shadow_dropped", "Copies that no shadow saw and differences that were not produced, for want of room or of a secret, per guest";
     guest_promotions: PerName = "guest_promotions", "Canaries and shadows that took over, per guest";
     guest_rollbacks: PerReason = "guest_rollbacks", "Versions that were rolled back or discarded, per guest and reason";
     guest_file_refused: GaugePerName = "guest_file_refused", "1 while the version in the file was rolled back and stays out, per guest";

@@ -8,6 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::{
     imports::{Counts, Keys, Log},
     limits::Memory,
+    stage::Circumstances,
     state::{Bounds, State},
     stdio::Printed,
 };
@@ -54,6 +55,8 @@ pub(super) struct Host {
     /// Interruptions that the running call may still have.
     pub(super) ticks_left: u64,
     pub(super) printed: Printed,
+    /// What the running call's questions meet.
+    pub(super) circumstances: Circumstances,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
@@ -66,7 +69,15 @@ impl Host {
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
-        Host { capabilities, memory: Memory::new(memory_bytes), ticks_left: 0, printed, wasi: wasi.build(), resources }
+        Host {
+            capabilities,
+            memory: Memory::new(memory_bytes),
+            ticks_left: 0,
+            printed,
+            circumstances: Circumstances::Real,
+            wasi: wasi.build(),
+            resources,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`Engine`] compiles; there is one per process.
 //! - [`Guest`] is one version of one guest: checked, compiled and tried before it exists, then a pool of instances, one store each.
 //! - [`State`] is what a guest keeps; it belongs to the guest's name and outlives versions.
+//! - [`Sample`] is one call as plain data; a [`Trace`] given along with a question makes one, [`Guest::rehearse`] asks it again.
 //!
 //! Invariants: a guest's misbehaviour is a [`Failure`] and never a panic; no lock is held over a call; a call ends within its deadline and
 //! an instance that trapped, ran over or was abandoned half-way is never used again; what crosses the boundary is checked here, so that
@@ -13,7 +14,9 @@
 //! (`cache`). Absent: bounds on compiling.
 
 mod bindings;
+mod breaker;
 mod cache;
+mod circuit;
 mod engine;
 mod failure;
 mod host;
@@ -23,8 +26,12 @@ mod limits;
 mod load;
 mod lower;
 mod pool;
+mod rehearsal;
+mod sample;
+mod stage;
 mod state;
 mod stdio;
+mod trace;
 mod verdict;
 mod version;
 
@@ -32,9 +39,16 @@ mod version;
 mod tests;
 
 pub use self::{
+    breaker::Circuit,
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::{LoadError, digest},
-    state::{State, StateError},
+    rehearsal::{Beneath, Rehearsed},
+    sample::{
+        Difference, Failed, Header as CaptureHeader, Numbered, Outcome as CallOutcome, Question, Sample, SampleError, Samples, Secret,
+        Verdict, differences, outcome,
+    },
+    state::{Operation, Reply, State, StateError, Verb},
+    trace::{KeyCall, KeyQuestion, Recorded, StateCall, Trace},
     version::{Asked, Guest},
 };

@@ -12,9 +12,9 @@ use std::{
 use parking_lot::Mutex;
 
 /// The longest key, bytes.
-const MAX_KEY_BYTES: usize = 1 << 10;
+pub(super) const MAX_KEY_BYTES: usize = 1 << 10;
 /// The largest value, bytes.
-const MAX_VALUE_BYTES: usize = 1 << 20;
+pub(super) const MAX_VALUE_BYTES: usize = 1 << 20;
 /// What a key costs beside its own bytes and its value's: map entry, expiry entry, allocations.
 const ENTRY_BYTES: usize = 128;
 /// Expired keys that one write removes at most, unless it needs their room.
@@ -23,7 +23,7 @@ const SWEPT_PER_WRITE: usize = 16;
 const NEVER: u64 = u64::MAX;
 
 /// A state operation that did not happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// `limits.state_keys` or `limits.state_bytes` is reached.
     #[error("the state is full (limits.state_keys, limits.state_bytes)")]
@@ -34,6 +34,61 @@ pub enum StateError {
     /// `add` on a key whose value is not eight bytes.
     #[error("the value is no number: add wants the eight bytes that an earlier add has written")]
     NotANumber,
+    /// Whoever keeps it does not answer, or cannot; why.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a guest does with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Which key.
+    pub key: String,
+    /// What is done with it.
+    pub verb: Verb,
+}
+
+/// The functions of the interface `state`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Read it.
+    Get,
+    /// Write it, whatever was there.
+    Put {
+        /// What it holds from now on.
+        value: Vec<u8>,
+        /// How long, seconds; for ever without.
+        ttl_s: Option<u32>,
+    },
+    /// Write it unless it is there.
+    PutIfAbsent {
+        /// What it holds from now on.
+        value: Vec<u8>,
+        /// How long, seconds; for ever without.
+        ttl_s: Option<u32>,
+    },
+    /// Add to the number in it, within the range of i64; a key that was there keeps its expiry.
+    Add {
+        /// What is added.
+        delta: i64,
+        /// How long a new key is kept, seconds; for ever without.
+        ttl_s: Option<u32>,
+    },
+    /// Forget it.
+    Remove,
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To `Get`: what the key holds.
+    Value(Option<Vec<u8>>),
+    /// To `Put` and `Remove`.
+    Done,
+    /// To `PutIfAbsent`: whether the key was new.
+    New(bool),
+    /// To `Add`.
+    Sum(i64),
 }
 
 /// How much a guest may keep; its present configuration says.
@@ -120,6 +175,21 @@ impl State {
         };
         let sum = before.saturating_add(delta);
         kept.insert(key, sum.to_le_bytes().into(), expires_ms, bounds, now_ms).map(|()| sum)
+    }
+
+    /// Carries out an operation.
+    pub(super) fn perform(&self, operation: Operation, bounds: Bounds, now_ms: u64) -> Result<Reply, StateError> {
+        let Operation { key, verb } = operation;
+        match verb {
+            Verb::Get => Ok(Reply::Value(self.get(&key, now_ms))),
+            Verb::Put { value, ttl_s } => self.put(&key, value, ttl_s, bounds, now_ms).map(|()| Reply::Done),
+            Verb::PutIfAbsent { value, ttl_s } => self.put_if_absent(&key, value, ttl_s, bounds, now_ms).map(Reply::New),
+            Verb::Add { delta, ttl_s } => self.add(&key, delta, ttl_s, bounds, now_ms).map(Reply::Sum),
+            Verb::Remove => {
+                self.remove(&key);
+                Ok(Reply::Done)
+            }
+        }
     }
 
     pub(super) fn remove(&self, key: &str) {

@@ -81,7 +81,7 @@ fn message() -> Message {
     }
 }
 
-const ASKED: Asked<'_> = Asked { id: 9, time_ms: 1_700_000_000_004, node: "node-1" };
+const ASKED: Asked<'_> = Asked::new(9, 1_700_000_000_004, "node-1");
 
 impl Loaded {
     async fn publish(&self) -> Result<PublishVerdict, Failure> {
@@ -209,6 +209,54 @@ async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
         let counted = format!("hookgate_guest_failures_total{{name=\"hostile\",reason=\"{reason}\"}} 4");
         assert!(page.contains(&counted), "{mode}: {page}");
     }
+}
+
+/// It is left alone, tried again, and its state is told to those who wait and to those who look.
+#[tokio::test]
+async fn the_circuit_to_a_guest_that_fails_opens() {
+    let engine = Engine::new().unwrap();
+    let loaded =
+        hostile(&engine, "trap-sometimes", "instances = 1 }\nbreaker = { min_calls = 3, open_for = \"100ms\", probes = 1").await.unwrap();
+    let ask = async |payload: &'static str| {
+        let message = Message { payload: payload.into(), ..message() };
+        loaded.guest.publish(ASKED, &client(), &Arc::new(message)).await.map_err(|failure| failure.reason())
+    };
+    let page = |line: &str| assert!(loaded.metrics.render().contains(line), "{line}: {}", loaded.metrics.render());
+    let mut changes = loaded.guest.circuit_changes();
+    page("hookgate_guest_circuit{name=\"hostile\"} 0");
+    for payload in ["good", "a trap"] {
+        let _ = ask(payload).await;
+    }
+    assert_eq!((loaded.guest.circuit(), changes.has_changed().unwrap()), (Circuit::Closed, false));
+    assert_eq!(ask("a trap").await, Err("trap"));
+    changes.changed().await.unwrap();
+    assert_eq!((loaded.guest.circuit(), *changes.borrow_and_update()), (Circuit::Open, Circuit::Open));
+    page("hookgate_guest_circuit{name=\"hostile\"} 2");
+    // Tried again and again until it answers.
+    let mut refused = 0;
+    while ask("a trap").await == Err("breaker-open") {
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(loaded.guest.circuit(), Circuit::Open, "the probe failed");
+    while ask("good").await == Err("breaker-open") {
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(loaded.guest.circuit(), Circuit::Closed);
+    changes.changed().await.unwrap();
+    assert_eq!(*changes.borrow(), Circuit::Closed);
+    page("hookgate_guest_circuit{name=\"hostile\"} 0");
+    page("hookgate_guest_circuit_openings_total{name=\"hostile\"} 2");
+    page(&format!("hookgate_guest_failures_total{{name=\"hostile\",reason=\"breaker-open\"}} {refused}"));
+    // A version that leaves service takes its part of the figure along.
+    for _ in 0..4 {
+        let _ = ask("a trap").await;
+    }
+    page("hookgate_guest_circuit{name=\"hostile\"} 2");
+    let Loaded { guest, metrics } = loaded;
+    drop(guest);
+    assert!(metrics.render().contains("hookgate_guest_circuit{name=\"hostile\"} 0"));
 }
 
 /// The same instance's pool serves before and after.

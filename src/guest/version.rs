@@ -3,16 +3,20 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    breaker::Circuit,
+    circuit::{Fuse, Passage},
     engine::Engine,
     failure::Failure,
     host::Capabilities,
     instance::{Program, Said},
     load::{self, LoadError},
     pool::{Lease, Pool},
-    state::State,
+    state::{Bounds, State},
+    trace::Trace,
     verdict,
 };
 use crate::{
@@ -28,6 +32,7 @@ pub struct Guest {
     digest: String,
     program: Program,
     pool: Pool,
+    fuse: Fuse,
     hooks: Vec<Hook>,
     calls: Counter,
     nanoseconds: Counter,
@@ -74,6 +79,7 @@ impl Guest {
         let hooks = check_manifest(manifest, &program.capabilities)?;
         Ok(Arc::new(Guest {
             name: config.name.clone(),
+            fuse: Fuse::new(&config.name, &digest, config.breaker, metrics),
             digest,
             pool: Pool::new(first, config.limits.instances, config.limits.instance_wait_ms),
             program,
@@ -92,6 +98,12 @@ impl Guest {
     /// SHA-256 of the component, lower-case hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The state of its name, and how much it may keep there.
+    pub(super) fn state(&self) -> (Arc<State>, Bounds) {
+        let capabilities = &self.program.capabilities;
+        (Arc::clone(&capabilities.state), capabilities.state_bounds)
     }
 
     /// Whether these bytes are its component.
@@ -113,13 +125,24 @@ impl Guest {
         self.exports(hook.kind()) && (self.hooks.is_empty() || self.hooks.contains(&hook))
     }
 
+    /// Whether it is asked; one that fails too often is left alone for a while. Costs one load.
+    pub fn circuit(&self) -> Circuit {
+        self.fuse.circuit()
+    }
+
+    /// Tells of changes of [`Guest::circuit`] without anybody looking; the latest is kept for those who look late.
+    pub fn circuit_changes(&self) -> watch::Receiver<Circuit> {
+        self.fuse.changes()
+    }
+
     /// Asks about a message that was published.
     ///
     /// # Errors
     /// It gave no verdict.
     pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Result<PublishVerdict, Failure> {
-        let verdict = self.ask_publish(&asked.context(), client, message).await;
-        self.noted(verdict)
+        let passage = self.admit(asked)?;
+        let verdict = self.ask_publish(asked, client, message).await;
+        self.noted(passage, verdict)
     }
 
     /// Asks about something that happened.
@@ -127,8 +150,9 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
-        let verdict = self.ask_observe(&asked.context(), event).await;
-        self.noted(verdict)
+        let passage = self.admit(asked)?;
+        let verdict = self.ask_observe(asked, event).await;
+        self.noted(passage, verdict)
     }
 
     /// Asks whether a client may come in.
@@ -136,12 +160,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Result<Answer, Failure> {
+        let passage = self.admit(asked)?;
         let answer = async {
-            let mut turn = self.turn(Kind::Access).await?;
+            let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
@@ -149,12 +174,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Result<Answer, Failure> {
+        let passage = self.admit(asked)?;
         let answer = async {
-            let mut turn = self.turn(Kind::Access).await?;
+            let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Whether it knows enhanced authentication.
@@ -167,40 +193,51 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn step(&self, asked: Asked<'_>, client: &Arc<Client>, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let passage = self.admit(asked)?;
         let verdict = async {
-            let mut turn = self.turn(Kind::Access).await?;
+            let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
             verdict::exchange(turn.end(answer)?)
         };
-        self.noted(verdict.await)
+        self.noted(passage, verdict.await)
     }
 
-    async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
-        let mut turn = self.turn(Kind::Publish).await?;
-        let answer = turn.lease.instance.publish(context, client, message).await;
+    async fn ask_publish(&self, asked: Asked<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
+        let mut turn = self.turn(Kind::Publish, asked.trace).await?;
+        let answer = turn.lease.instance.publish(&asked.context(), client, message).await;
         verdict::publish(turn.end(answer)?, message)
     }
 
-    async fn ask_observe(&self, context: &Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+    async fn ask_observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
         if event.detail.hook().kind() != Kind::Observe {
             return Err(Failure::NotExported(Kind::Observe.interface()));
         }
-        let mut turn = self.turn(Kind::Observe).await?;
-        let answer = turn.lease.instance.observe(context, &event.client, &event.detail).await;
+        let mut turn = self.turn(Kind::Observe, asked.trace).await?;
+        let answer = turn.lease.instance.observe(&asked.context(), &event.client, &event.detail).await;
         verdict::observe(turn.end(answer)?)
     }
 
     /// An instance for one call, once there is one.
-    async fn turn(&self, kind: Kind) -> Result<Turn<'_>, Failure> {
+    async fn turn<'a>(&'a self, kind: Kind, trace: Option<&'a Trace>) -> Result<Turn<'a>, Failure> {
         if !self.exports(kind) {
             return Err(Failure::NotExported(kind.interface()));
         }
-        let lease = self.pool.take(&self.program).await?;
-        Ok(Turn { guest: self, lease, began: Instant::now() })
+        let mut lease = self.pool.take(&self.program).await?;
+        if let Some(trace) = trace {
+            lease.instance.meet(trace.circumstances());
+        }
+        Ok(Turn { guest: self, lease, trace, began: Instant::now() })
+    }
+
+    /// Leave to ask it; `None`: a rehearsal, which needs none and is held against nobody.
+    fn admit(&self, asked: Asked<'_>) -> Result<Option<Passage<'_>>, Failure> {
+        if asked.is_rehearsal() { Ok(None) } else { self.fuse.admit().map(Some) }
     }
 
     /// Counts and logs a failure on its way to whoever asked.
-    fn noted<T>(&self, verdict: Result<T, Failure>) -> Result<T, Failure> {
+    fn noted<T>(&self, passage: Option<Passage<'_>>, verdict: Result<T, Failure>) -> Result<T, Failure> {
+        let Some(passage) = passage else { return verdict };
+        passage.end(&verdict);
         if let Err(failure) = &verdict {
             let label = ReasonLabel { name: self.name.clone(), reason: failure.reason().to_owned() };
             self.metrics.guest_failures.get_or_create(&label).inc();
@@ -214,14 +251,21 @@ impl Guest {
 struct Turn<'a> {
     guest: &'a Guest,
     lease: Lease<'a>,
+    trace: Option<&'a Trace>,
     began: Instant,
 }
 
 impl Turn<'_> {
     /// Counts the call; its instance goes back unless the call failed.
-    fn end<T>(self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
-        self.guest.calls.inc();
-        self.guest.nanoseconds.inc_by(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    fn end<T>(mut self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
+        let took = self.began.elapsed();
+        if let Some(trace) = self.trace {
+            trace.leave(self.lease.instance.met(), took);
+        }
+        if !self.trace.is_some_and(Trace::is_rehearsal) {
+            self.guest.calls.inc();
+            self.guest.nanoseconds.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
         let said = answer?;
         self.lease.give_back();
         said.map_err(verdict::fault)
@@ -237,9 +281,21 @@ pub struct Asked<'a> {
     pub time_ms: u64,
     /// This node's name.
     pub node: &'a str,
+    /// Where to write down what the call asks of the world, when somebody wants to know.
+    pub trace: Option<&'a Trace>,
 }
 
 impl<'a> Asked<'a> {
+    /// A question whose call nobody writes down.
+    pub const fn new(id: u64, time_ms: u64, node: &'a str) -> Self {
+        Asked { id, time_ms, node, trace: None }
+    }
+
+    /// Whether the call has no consequences.
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.trace.is_some_and(Trace::is_rehearsal)
+    }
+
     fn context(&self) -> Context<'a> {
         Context { id: self.id, time_ms: self.time_ms, node: self.node }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Pipeline,
     access::{Decided, failed},
+    ask::Heard,
     plan::Plan,
 };
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     event::{Bytes, Client, Denial, ExchangeVerdict, Round, Step, Text, now_ms},
     guest::{Asked, Guest},
     hook::Hook,
-    registry::Answered,
 };
 
 /// Rounds of one exchange; the longest known methods take three.
@@ -69,7 +69,7 @@ impl Pipeline {
                 if !guest.knows_methods() || exchange.partner.as_ref().is_some_and(|partner| partner.name() != guest.name()) {
                     continue;
                 }
-                let asked = Asked { id: self.next_id(), time_ms: now_ms(), node: &self.node };
+                let asked = Asked::new(self.next_id(), now_ms(), &self.node);
                 let round = Round {
                     method: &exchange.method,
                     data: data.as_deref(),
@@ -77,7 +77,7 @@ impl Pipeline {
                     memo: &exchange.memo,
                     again: exchange.again,
                 };
-                let Answered { by, answer } = guest.step(asked, exchange.partner.as_ref(), client, round).await;
+                let Heard { by, answer, .. } = self.ask_step(route, guest, asked, exchange.partner.as_ref(), client, round).await;
                 let verdict = match answer {
                     Ok(verdict) => verdict,
                     Err(failure) => {

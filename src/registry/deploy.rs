@@ -15,12 +15,14 @@ use super::{
     candidate::Canary,
     ledger::Ledger,
     serving::{Beside, Probation, Serving},
+    shadow::Shadow,
+    trial::{self, TrialError},
     watch::Fingerprint,
 };
 use crate::{
     config::{self, Problem, Route},
     event::now_ms,
-    guest::{self, Guest, LoadError, State},
+    guest::{self, Circuit, Guest, LoadError, State},
 };
 
 /// The largest component file that is read, bytes.
@@ -36,6 +38,8 @@ pub(super) enum Refusal {
     File(String),
     /// What was read is no guest.
     Load(Vec<LoadError>),
+    /// It did not answer the samples as it should.
+    Trial(TrialError),
     /// Its versions of earlier days cannot be read.
     Kept(VaultError),
 }
@@ -189,7 +193,9 @@ impl Registry {
     fn beside(&self, config: &config::Guest, guest: &Arc<Guest>, bytes: &Arc<[u8]>) -> Option<Beside> {
         let version = || (Arc::clone(guest), Arc::clone(bytes));
         let canary = |settings| Canary::new(version(), settings, now_ms(), &self.wake, &self.metrics);
-        config.rollout.canary.map(canary).map(Beside::Canary)
+        let shadow = |settings: &config::Shadow| Shadow::new(version(), settings.clone(), now_ms(), &self.differences, &self.metrics);
+        let canary = config.rollout.canary.map(canary).map(Beside::Canary);
+        canary.or_else(|| config.rollout.shadow.as_ref().map(shadow).map(Beside::Shadow))
     }
 
     /// Makes a guest of a component.
@@ -199,7 +205,10 @@ impl Registry {
     }
 
     /// The last part of the trial.
-    pub(super) async fn try_samples(&self, _config: &config::Guest, _guest: &Arc<Guest>) -> Result<(), Refusal> {
+    pub(super) async fn try_samples(&self, config: &config::Guest, guest: &Arc<Guest>) -> Result<(), Refusal> {
+        let Some(settings) = &config.rollout.trial else { return Ok(()) };
+        let asked = trial::run(settings, guest).await.map_err(Refusal::Trial)?;
+        tracing::info!(guest = guest.name(), digest = super::short(guest.digest()), asked, "a version has answered its samples");
         Ok(())
     }
 
@@ -221,7 +230,19 @@ impl Registry {
         Some(probation)
     }
 
-    fn watch_circuit(&self, _guest: &Arc<Guest>, _probation: &Arc<Probation>) {}
+    /// Ends a probation badly when the circuit opens; the task ends with the version or with the probation.
+    fn watch_circuit(&self, guest: &Arc<Guest>, probation: &Arc<Probation>) {
+        let (mut circuit, watched, wake) = (guest.circuit_changes(), Arc::downgrade(probation), Arc::clone(&self.wake));
+        let until = probation.until;
+        tokio::spawn(async move {
+            let opened = circuit.wait_for(|circuit| *circuit == Circuit::Open);
+            let Ok(Ok(_open)) = tokio::time::timeout_at(until.into(), opened).await else { return };
+            if let Some(probation) = watched.upgrade() {
+                probation.fail();
+                wake.notify_one();
+            }
+        });
+    }
 }
 
 impl Refusal {
@@ -230,7 +251,7 @@ impl Refusal {
         match self {
             Refusal::File(_) => true,
             Refusal::Load(errors) => errors.iter().any(|error| matches!(error, LoadError::Broken(_))),
-            Refusal::Kept(_) => false,
+            Refusal::Trial(_) | Refusal::Kept(_) => false,
         }
     }
 
@@ -247,6 +268,11 @@ impl Refusal {
                     Problem::new(place, message).help(error.help())
                 };
                 errors.into_iter().map(problem).collect()
+            }
+            Refusal::Trial(error) => {
+                let place = wanted.rollout.trial.as_ref().map_or(place, |trial| &trial.samples.place);
+                let message = format!("guest \"{name}\" ({file}), at the step samples: {error}");
+                vec![Problem::new(place, message).help(error.help())]
             }
             Refusal::Kept(error) => vec![Problem::new(place, format!("guest \"{name}\": {error}"))],
         }

@@ -16,20 +16,23 @@ mod deploy;
 mod ledger;
 mod operate;
 mod serving;
+mod shadow;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod vault;
 mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 pub use self::{
     canary::Figures,
     ledger::{Cause, Kept, NoVersion, Refused},
     operate::{OperateError, View, Way, WayOf},
     serving::{Answered, Serving},
+    shadow::Difference,
     vault::VaultError,
     watch::Watch,
 };
@@ -88,16 +91,17 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     vault: Vault,
     wake: Arc<Notify>,
+    differences: mpsc::Sender<Difference>,
 }
 
 impl Registry {
-    /// Sets up the engine.
+    /// Sets up the engine. Differences between shadows and what is in service go to `differences`, where a topic wants them.
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn new(settings: &Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        let engine = Engine::new()?.with_cache(settings, metrics);
-        Ok(Registry { engine, metrics: Arc::clone(metrics), vault: Vault::new(settings), wake: Arc::new(Notify::new()) })
+    pub fn new(settings: &Runtime, metrics: &Arc<Metrics>, differences: mpsc::Sender<Difference>) -> Result<Self, EngineError> {
+        let (engine, vault) = (Engine::new()?.with_cache(settings, metrics), Vault::new(settings));
+        Ok(Registry { engine, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
     }
 
     /// One that leaves nothing on the disk: for trying a configuration.
@@ -106,7 +110,8 @@ impl Registry {
     /// The machine lacks what the engine needs.
     pub fn for_trial(metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
         let (engine, vault) = (Engine::new()?, Vault::in_memory());
-        Ok(Registry { engine, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()) })
+        let (differences, _nobody) = mpsc::channel(1);
+        Ok(Registry { engine, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
     }
 
     /// Loads the guests of a configuration; what is the same as in `current` is kept.

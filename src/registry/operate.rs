@@ -106,6 +106,15 @@ pub enum WayOf {
         /// What was counted of the running version meanwhile.
         running: Figures,
     },
+    /// It sees copies.
+    Shadow {
+        /// What was counted of it.
+        new: Figures,
+        /// Answers that differ from those of the version in service.
+        differences: u64,
+        /// Copies that it did not see, and differences that found no room on their way to Kafka.
+        dropped: u64,
+    },
 }
 
 impl Guests {
@@ -135,6 +144,15 @@ impl Entry {
                 share: canary.settings.share,
                 kind: WayOf::Canary { new: canary.figures(), running: canary.running() },
             },
+            Beside::Shadow(shadow) => {
+                let (differences, dropped) = shadow.differences();
+                Way {
+                    guest: Arc::clone(&shadow.guest),
+                    since_ms: shadow.since_ms,
+                    share: shadow.settings.share,
+                    kind: WayOf::Shadow { new: shadow.figures(), differences, dropped },
+                }
+            }
         });
         View {
             name: name.to_owned(),
@@ -177,8 +195,7 @@ impl Registry {
                 return Some(entry.with(Serving::new(Arc::clone(&serving.current), None, serving.beside.clone()), entry.ledger.clone()));
             }
         }
-        let beside = serving.beside.as_ref()?;
-        let Beside::Canary(canary) = beside;
+        let Some(beside @ Beside::Canary(canary)) = &serving.beside else { return None };
         match canary.verdict(now) {
             Verdict::Continue => None,
             Verdict::RollBack(reason) => Some(entry.without_beside(canary.guest.digest(), reason.cause(), &reason.to_string())),

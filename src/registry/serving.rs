@@ -12,10 +12,13 @@ use std::{
     time::Instant,
 };
 
-use super::candidate::{Canary, Outcome};
+use super::{
+    candidate::{Canary, Outcome},
+    shadow::Shadow,
+};
 use crate::{
     event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
-    guest::{Asked, Failure, Guest},
+    guest::{Asked, Failure, Guest, Question, Trace, Verdict},
     hook::Hook,
 };
 
@@ -30,7 +33,10 @@ pub struct Serving {
 /// A new version that not everybody meets.
 #[derive(Clone, Debug)]
 pub(super) enum Beside {
+    /// A part of the clients meets it.
     Canary(Arc<Canary>),
+    /// It sees copies of a part of the clients' events.
+    Shadow(Arc<Shadow>),
 }
 
 /// The first time of a new version, in which the one before can come back.
@@ -70,6 +76,7 @@ impl Beside {
     pub(super) fn guest(&self) -> &Arc<Guest> {
         match self {
             Beside::Canary(canary) => &canary.guest,
+            Beside::Shadow(shadow) => &shadow.guest,
         }
     }
 
@@ -77,6 +84,7 @@ impl Beside {
     pub(super) fn bytes(&self) -> Arc<[u8]> {
         match self {
             Beside::Canary(canary) => Arc::clone(&canary.bytes),
+            Beside::Shadow(shadow) => Arc::clone(&shadow.bytes),
         }
     }
 
@@ -84,6 +92,7 @@ impl Beside {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Beside::Canary(_) => "canary",
+            Beside::Shadow(_) => "shadow",
         }
     }
 
@@ -91,6 +100,7 @@ impl Beside {
     pub(super) fn share(&self) -> f64 {
         match self {
             Beside::Canary(canary) => canary.settings.share,
+            Beside::Shadow(shadow) => shadow.settings.share,
         }
     }
 
@@ -98,6 +108,7 @@ impl Beside {
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         match self {
             Beside::Canary(canary) => Some(canary.due(now)),
+            Beside::Shadow(_) => None, // until somebody decides
         }
     }
 }
@@ -146,7 +157,12 @@ impl Serving {
     /// Asks about a message that was published.
     pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Answered<PublishVerdict> {
         let by = Arc::clone(self.version_for(client));
+        let copying = self.copying(client);
+        let asked = traced(asked, copying.as_ref());
         let answer = by.publish(asked, client, message).await;
+        if let Some(copying) = &copying {
+            copying.copy(&by, asked, client, Question::Publish(Arc::clone(message)), &answer);
+        }
         let refused = |verdict: &PublishVerdict| matches!(verdict, PublishVerdict::Drop(_) | PublishVerdict::Deny(_));
         self.noted(by, answer, refused)
     }
@@ -154,21 +170,36 @@ impl Serving {
     /// Asks about something that happened.
     pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Answered<ObserveVerdict> {
         let by = Arc::clone(self.version_for(&event.client));
+        let copying = self.copying(&event.client);
+        let asked = traced(asked, copying.as_ref());
         let answer = by.observe(asked, event).await;
+        if let Some(copying) = &copying {
+            copying.copy(&by, asked, &event.client, Question::Observe(event.detail.clone()), &answer);
+        }
         self.noted(by, answer, |verdict| matches!(verdict, ObserveVerdict::Drop(_)))
     }
 
     /// Asks whether a client may come in.
     pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Answered<Answer> {
         let by = Arc::clone(self.version_for(client));
+        let copying = self.copying(client);
+        let asked = traced(asked, copying.as_ref());
         let answer = by.authenticate(asked, client, credentials).await;
+        if let Some(copying) = &copying {
+            copying.copy(&by, asked, client, credentials.into(), &answer);
+        }
         self.noted(by, answer, |answer| matches!(answer, Answer::Deny(_)))
     }
 
     /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
     pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Answered<Answer> {
         let by = Arc::clone(self.version_for(client));
+        let copying = self.copying(client);
+        let asked = traced(asked, copying.as_ref());
         let answer = by.authorize(asked, client, action, topic).await;
+        if let Some(copying) = &copying {
+            copying.copy(&by, asked, client, Question::Authorize { action, topic: topic.into() }, &answer);
+        }
         self.noted(by, answer, |answer| matches!(answer, Answer::Deny(_)))
     }
 
@@ -188,6 +219,14 @@ impl Serving {
         self.noted(by, answer, |verdict| matches!(verdict, ExchangeVerdict::Deny(_)))
     }
 
+    /// The copy that a shadow is to get of this client's call, if one is.
+    fn copying(&self, client: &Client) -> Option<Copying<'_>> {
+        match &self.beside {
+            Some(Beside::Shadow(shadow)) if shadow.takes(&client.client_id) => Some(Copying { shadow, trace: Box::default() }),
+            _ => None,
+        }
+    }
+
     /// Judges the version by its answer, while one is being judged.
     fn noted<T>(&self, by: Arc<Guest>, answer: Result<T, Failure>, refused: impl Fn(&T) -> bool) -> Answered<T> {
         if let Some(Beside::Canary(canary)) = &self.beside {
@@ -199,5 +238,33 @@ impl Serving {
             canary.note(&by, outcome);
         }
         Answered { by, answer }
+    }
+}
+
+/// A call of which a shadow gets a copy.
+struct Copying<'a> {
+    shadow: &'a Shadow,
+    /// For a call that nobody else traces.
+    trace: Box<Trace>,
+}
+
+impl Copying<'_> {
+    fn copy<T: Clone + Into<Verdict>>(
+        &self,
+        by: &Guest,
+        asked: Asked<'_>,
+        client: &Arc<Client>,
+        question: Question,
+        answer: &Result<T, Failure>,
+    ) {
+        self.shadow.copy(by, (asked, asked.trace.unwrap_or(&self.trace)), client, question, answer);
+    }
+}
+
+/// The same question, its call written down if a shadow is to get a copy.
+fn traced<'a>(asked: Asked<'a>, copying: Option<&'a Copying<'_>>) -> Asked<'a> {
+    match copying {
+        None => asked,
+        Some(copying) => Asked { trace: asked.trace.or(Some(&copying.trace)), ..asked },
     }
 }

@@ -1,7 +1,7 @@
 //! Builds the guests' workspace into WebAssembly components, and runs its native tests.
 //!
 //! Makes sure of the target `wasm32-wasip2` first, so that a fresh machine needs nothing but rustup. Absent: any tool beside cargo;
-//! rustc's own linker for that target makes components.
+//! rustc's own linker for that target makes components, and those written as text (`guest.wat`) are assembled here.
 
 use std::{
     env,
@@ -22,7 +22,10 @@ const TARGET: &str = "wasm32-wasip2";
 pub(crate) fn build(root: &Path) -> Result<()> {
     ensure_target(root)?;
     cargo(root, &["build", "--release", "--target", TARGET])?;
-    for component in components(root)? {
+    let mut components = components(root)?;
+    components.extend(assemble(root)?);
+    components.sort();
+    for component in components {
         let missing = || format!("{} was not built: is its folder in `members` of guests/Cargo.toml?", component.display());
         let size = component.metadata().with_context(missing)?.len();
         println!("{:>7.1} KiB  {}", size as f64 / 1024.0, component.strip_prefix(root).unwrap_or(&component).display());
@@ -47,7 +50,7 @@ fn folder(root: &Path) -> PathBuf {
     root.join("guests/target").join(TARGET).join("release")
 }
 
-/// One for each member of the workspace that is a component, in alphabetical order; leftovers of guests that are gone do not count.
+/// One for each member of the workspace that is a component; leftovers of guests that are gone do not count.
 fn components(root: &Path) -> Result<Vec<PathBuf>> {
     let guests = root.join("guests");
     let mut components = Vec::new();
@@ -59,7 +62,23 @@ fn components(root: &Path) -> Result<Vec<PathBuf>> {
             components.push(component(root, name));
         }
     }
-    components.sort();
+    Ok(components)
+}
+
+/// Assembles the guests that are written as text; the components that they became.
+fn assemble(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut components = Vec::new();
+    for entry in root.join("guests").read_dir()? {
+        let folder = entry?.path();
+        let text = folder.join("guest.wat");
+        if text.exists() {
+            let name = folder.file_name().and_then(OsStr::to_str).context("a guest's folder has an unreadable name")?;
+            let component = component(root, name);
+            let bytes = wat::parse_file(&text)?;
+            std::fs::write(&component, bytes).with_context(|| component.display().to_string())?;
+            components.push(component);
+        }
+    }
     Ok(components)
 }
 

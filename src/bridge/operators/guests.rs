@@ -8,6 +8,7 @@ use std::{
 use crate::{
     admin::{self, Denied, GuestChange},
     bridge::works::{Wish, Works},
+    guest::Circuit,
     registry::{Figures, Kept, OperateError, Refused, View, Way, WayOf},
 };
 
@@ -49,7 +50,12 @@ fn guest(view: &View, now: Instant) -> admin::Guest {
         name: view.name.clone(),
         digest: view.current.digest().to_owned(),
         since: view.versions.first().map_or(0, |running| running.since_ms),
-        circuit: "closed".to_owned(),
+        circuit: match view.current.circuit() {
+            Circuit::Closed => "closed",
+            Circuit::HalfOpen => "half-open",
+            Circuit::Open => "open",
+        }
+        .to_owned(),
         probation_s: view.probation_ends.map(|end| end.saturating_duration_since(now)).as_ref().map(Duration::as_secs),
         beside: view.beside.as_ref().map(beside),
         refused: view.refused.as_ref().map(refused),
@@ -60,6 +66,7 @@ fn guest(view: &View, now: Instant) -> admin::Guest {
 fn beside(way: &Way) -> admin::Beside {
     let (kind, calls, running, differences, dropped) = match &way.kind {
         WayOf::Canary { new, running } => ("canary", new, Some(running), None, None),
+        WayOf::Shadow { new, differences, dropped } => ("shadow", new, None, Some(*differences), Some(*dropped)),
     };
     admin::Beside {
         kind: kind.to_owned(),

@@ -41,7 +41,7 @@ async fn ask(guests: &Guests, clients: usize, digest: &str, payload: &str) -> (u
     let serving = guests.get("guest").unwrap();
     let (mut by, mut failed) = (0, 0);
     for number in 0..clients {
-        let asked = Asked { id: 1, time_ms: 1, node: "n" };
+        let asked = Asked::new(1, 1, "n");
         let answered = serving.publish(asked, &client(&format!("client-{number}")), &message(payload)).await;
         by += usize::from(answered.by.digest() == digest);
         failed += usize::from(answered.answer != Ok(PublishVerdict::Pass));
@@ -61,7 +61,8 @@ impl Deployment {
     /// A registry on the same folder, as a process that starts anew has it.
     fn restarted(&mut self, config: &Config) {
         self.metrics = Metrics::new();
-        self.registry = Registry::new(&config.runtime, &self.metrics).unwrap();
+        let (differences, _nobody) = mpsc::channel(1);
+        self.registry = Registry::new(&config.runtime, &self.metrics, differences).unwrap();
     }
 
     fn durable(&self, more: &str) -> Config {
