@@ -1,5 +1,6 @@
 //! Deploying from files: all problems at once, what is unchanged stays, what is broken stays out.
 
+mod trials;
 mod versions;
 
 use std::{

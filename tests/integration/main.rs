@@ -13,6 +13,7 @@ mod kafka;
 mod mqtt;
 mod outage;
 mod real_kafka;
+mod rollout;
 mod smart_lock;
 mod support;
 mod swap;

@@ -11,7 +11,16 @@ fn version(name: &str, number: u8) -> Vec<u8> {
     [component(name), vec![0, 3, 1, b'v', number]].concat()
 }
 
-fn client(id: &str) -> Arc<Client> {
+/// The hostile guest, behaving as `mode` says: its file says so, not its settings.
+pub(super) fn behaving(mode: &str, number: u8) -> Vec<u8> {
+    const MARK: &[u8] = b"hookgate-hostile-mode=";
+    let mut bytes = version("hostile", number);
+    let at = bytes.windows(MARK.len()).position(|window| window == MARK).expect("its mark") + MARK.len();
+    bytes[at..at + 26].copy_from_slice(format!("{mode:<26}").as_bytes());
+    bytes
+}
+
+pub(super) fn client(id: &str) -> Arc<Client> {
     Arc::new(Client {
         client_id: id.into(),
         username: None,
@@ -22,7 +31,7 @@ fn client(id: &str) -> Arc<Client> {
     })
 }
 
-fn message(payload: &str) -> Arc<Message> {
+pub(super) fn message(payload: &str) -> Arc<Message> {
     Arc::new(Message {
         publisher: "c".into(),
         publisher_username: None,
@@ -37,7 +46,7 @@ fn message(payload: &str) -> Arc<Message> {
 }
 
 /// Asks for `clients` clients once each; how many were answered by `digest`, and how many got no verdict.
-async fn ask(guests: &Guests, clients: usize, digest: &str, payload: &str) -> (usize, usize) {
+pub(super) async fn ask(guests: &Guests, clients: usize, digest: &str, payload: &str) -> (usize, usize) {
     let serving = guests.get("guest").unwrap();
     let (mut by, mut failed) = (0, 0);
     for number in 0..clients {
@@ -59,7 +68,7 @@ fn tables(more: &str) -> String {
 
 impl Deployment {
     /// A registry on the same folder, as a process that starts anew has it.
-    fn restarted(&mut self, config: &Config) {
+    pub(super) fn restarted(&mut self, config: &Config) {
         self.metrics = Metrics::new();
         let (differences, _nobody) = mpsc::channel(1);
         self.registry = Registry::new(&config.runtime, &self.metrics, differences).unwrap();
@@ -69,7 +78,7 @@ impl Deployment {
         self.config(&format!("node = {{ data_dir = \"data\" }}\n{}", tables(more)))
     }
 
-    fn put(&self, bytes: &[u8]) -> String {
+    pub(super) fn put(&self, bytes: &[u8]) -> String {
         fs::write(self.path("guest.wasm"), bytes).unwrap();
         crate::guest::digest(bytes)
     }
@@ -81,7 +90,7 @@ impl Deployment {
         }
     }
 
-    async fn settled(&self, mut guests: Guests, digest: &str) -> Guests {
+    pub(super) async fn settled(&self, mut guests: Guests, digest: &str) -> Guests {
         let deadline = Instant::now() + Duration::from_secs(30);
         while guests.get("guest").unwrap().current().digest() != digest {
             assert!(Instant::now() < deadline, "it never takes over");
@@ -91,13 +100,13 @@ impl Deployment {
         guests
     }
 
-    fn rolled_back(&self, cause: &str) -> u64 {
+    pub(super) fn rolled_back(&self, cause: &str) -> u64 {
         let label = ReasonLabel { name: "guest".to_owned(), reason: cause.to_owned() };
         self.metrics.guest_rollbacks.get_or_create(&label).get()
     }
 }
 
-fn view(guests: &Guests) -> View {
+pub(super) fn view(guests: &Guests) -> View {
     guests.views().remove(0)
 }
 
@@ -128,7 +137,8 @@ async fn a_canary_is_met_by_its_share_and_takes_over() {
 #[tokio::test]
 async fn a_canary_that_fails_goes_back_at_once_and_stays_out_over_a_restart() {
     let mut deployment = Deployment::new();
-    let config = deployment.durable("canary = { share = 0.5, for = \"1h\", min_calls = 5, max_failure_ratio = 0.2 }");
+    let config = deployment
+        .durable("canary = { share = 0.5, for = \"1h\", min_calls = 5, max_failure_ratio = 0.2 }\nbreaker = { max_failure_ratio = 1.0 }");
     let old = deployment.put(&version("hostile", 0));
     deployment.restarted(&config);
     let first = deployment.load(&config, &Guests::default()).await;
