@@ -120,6 +120,9 @@ pub(super) struct Passage<'a> {
 impl Passage<'_> {
     /// The call ended so.
     pub(super) fn end<T>(mut self, verdict: &Result<T, Failure>) {
+        if self.fuse.settings.max_failure_ratio >= 1.0 {
+            return; // it never opens
+        }
         let failed = verdict.as_ref().is_err_and(Failure::is_against_the_guest);
         let admission = std::mem::replace(&mut self.admission, Admission::Free);
         let change = self.fuse.breaker.note(&admission, failed, now_ms());

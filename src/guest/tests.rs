@@ -353,17 +353,15 @@ async fn a_nonce_is_remembered_over_versions() {
     let (config, keys) = table(
         "[[key]]\nname = \"lock-hmac\"\ntext = \"secret\"\n[[guest]]\nname = \"verify\"\npath = \"x\"\ngrants = [\"settings\", \"crypto\", \"state\"]\nkeys = [\"lock-hmac\"]",
     );
-    let mut event_id = 0;
-    for (nonce, secret, expected) in [
+    for (event_id, (nonce, secret, expected)) in (1..).zip([
         ("n1", "secret", None),
         ("n1", "secret", Some("replayed")),
         ("n2", "guessed", Some("bad-signature")),
         ("n2", "secret", None),
         ("n2", "secret", Some("replayed")),
-    ] {
+    ]) {
         let component = component("lock_command_verifier");
         let guest = Guest::load(&engine, &config, &keys, component, Arc::clone(&state), &metrics).await.unwrap();
-        event_id += 1;
         let verdict = guest
             .publish(Asked { id: event_id, time_ms: 1_700_000_001_000, ..ASKED }, &client(), &Arc::new(command(nonce, secret.as_bytes())))
             .await;

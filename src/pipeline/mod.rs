@@ -13,6 +13,8 @@ mod letter;
 mod plan;
 mod route;
 mod shape;
+#[cfg(test)]
+mod stage;
 
 use std::sync::{
     Arc,

@@ -60,3 +60,57 @@ fn take_in<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<ObserveVerdic
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        event::{Detail, DropReason, Dropping},
+        hook::Hook,
+        pipeline::stage::{Stage, event, message, routes_of},
+    };
+
+    /// What the first route makes of it, in words.
+    async fn outcome(stage: &Stage, text: &str) -> String {
+        let plan = stage.plan(&routes_of("message.dropped", text)).await;
+        let dropping = Dropping { message: Arc::new(message()), reason: DropReason::Denied, explanation: "no".into() };
+        let event = event(Detail::MessageDropped(dropping));
+        let [route] = plan.routes(Hook::MessageDropped) else { panic!("one route") };
+        match shape(&stage.pipeline, route, &event).await {
+            Shape::Records(Shaping { headers, records }) => {
+                format!("{} headers, {:?} records", headers.len(), records.map(|records| records.len()))
+            }
+            Shape::Nothing => "nothing".to_owned(),
+            Shape::DeadLetter(letter) => format!("letter of {}", letter.guest()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_guests_add_comes_together_until_one_wants_nothing() {
+        let stage = Stage::new(&["pass", "one", "two", "emit", "drop", "trap"]).await;
+        for (text, expected) in [
+            ("a: pass", "0 headers, None records"),
+            ("a: one two", "2 headers, None records"),
+            ("a: one one", "2 headers, None records"), // asked for each time that it is named: nothing is decided
+            ("a: emit one", "1 headers, Some(2) records"),
+            ("a: emit emit", "0 headers, Some(4) records"),
+            ("a: one drop two", "nothing"),
+            ("a: one trap", "letter of trap"),
+            ("a: emit trap on-failure=drop", "nothing"),
+            ("a: one trap two on-failure=pass", "2 headers, None records"),
+            ("a: drop trap", "nothing"),
+            ("a: trap drop", "letter of trap"),
+        ] {
+            assert_eq!(outcome(&stage, text).await, expected, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_after_a_drop() {
+        let stage = Stage::new(&["drop", "one"]).await;
+        outcome(&stage, "a: drop one").await;
+        assert_eq!((stage.calls("drop"), stage.calls("one")), (1, 0));
+    }
+}

@@ -27,9 +27,14 @@ struct Binary {
 
 impl Binary {
     fn start(tables: &str) -> Binary {
+        Binary::start_on(&configuration("embedded", tables))
+    }
+
+    /// With all of its configuration.
+    fn start_on(text: &str) -> Binary {
         let folder = tempfile::tempdir().unwrap();
         let file: PathBuf = folder.path().join("hookgate.toml");
-        fs::write(&file, configuration("embedded", tables)).unwrap();
+        fs::write(&file, text).unwrap();
         let mut process = Process::start(&["run", "--config", file.to_str().unwrap()]);
         let ready = process.ready();
         let address = field(&ready, "addresses").trim_start_matches("mqtt=").parse().unwrap();
@@ -57,7 +62,7 @@ async fn the_circuit_to_a_guest_that_fails_opens_and_closes() {
     assert!(opened.contains("hookgate guest rollback trap-sometimes"), "{opened}");
 
     assert_eq!(device.publish("a", "good, and refused").await.reason, PubAckReason::Success, "it is a dead letter");
-    binary.process.line("not asked"); // a message that came too early would have been asked about, and passed
+    binary.process.line("breaker-open");
     while device.publish("a", "good").await.reason == PubAckReason::Success {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
@@ -128,7 +133,9 @@ async fn nobody_waits_for_a_guest_when_the_process_ends() {
     device.send("a", "x").await;
     binary.process.line("retry as told");
     binary.process.signal("TERM");
-    assert_eq!(device.answer().await.reason, PubAckReason::ImplementationSpecificError, "on_failure decides");
+    let dropped = strip_ansi(&binary.process.line("message dropped"));
+    assert!(dropped.contains("guest fault-retry: fault-retry"), "on_failure has decided: {dropped}");
+    binary.process.line("drained");
     assert_eq!(binary.process.end(), 0);
 }
 
@@ -222,4 +229,25 @@ topic = "dropped"
     let dropped = records(&gate.kafka(), &["dropped"], 2).await;
     let told: Vec<_> = dropped.iter().map(|record| (json(record)["reason"].clone(), header(record, "changed").to_owned())).collect();
     assert_eq!(told, [("filtered".into(), "true".to_owned()), ("denied".into(), "true".to_owned())], "as it was when it was dropped");
+}
+
+/// The example of `docs/failures.md`, as it stands there, but for the ports and the folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_example_works() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/failures.md")).unwrap();
+    let example = page.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    let example =
+        example.replace(":1883", ":0").replace(":18083", ":0").replace("guests/target", &format!("{}/guests/target", root.display()));
+    let mut binary = Binary::start_on(&example);
+    let mut device = Device::connect(binary.address, "d").await;
+    assert_eq!(device.publish("devices/1", "all is well").await.reason, PubAckReason::NoMatchingSubscribers);
+    for _ in 0..4 {
+        assert_eq!(device.publish("devices/1", "a trap").await.reason, PubAckReason::Success);
+    }
+    binary.process.line("circuit opened");
+    let letters = records(&binary.kafka, &["hookgate_dead_letter"], 4).await;
+    let told: Vec<_> = letters.iter().map(|letter| (header(letter, "failure"), header(letter, "attempts"))).collect();
+    let refused = ("breaker-open", "3");
+    assert_eq!(told, [("trap", "3"), refused, refused, refused]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{window::MOST_CALLS, *};
 
 fn settings(min_calls: u32, max_failure_ratio: f64, probes: u32) -> config::Breaker {
     let (window, open_for) = (Duration::from_secs(1), Duration::from_millis(500));

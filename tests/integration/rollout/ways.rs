@@ -156,7 +156,7 @@ async fn compiled_code_outlives_the_process_and_a_damaged_file_does_not_matter()
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
-    let mut node = node.restart();
+    let node = node.restart();
     assert_eq!((node.metric("hookgate_guest_compilations_total"), node.metric("hookgate_guest_cache_hits_total")), (1, 0));
     assert_eq!(count(&publish(&mut node.devices(1).await, "x").await, PASSED), 1);
     // A restart in the middle of a canary begins it again, rather than letting everybody meet it.
@@ -177,7 +177,8 @@ async fn compiled_code_outlives_the_process_and_a_damaged_file_does_not_matter()
 fn the_examples_of_the_page_are_right() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rollout.md")).unwrap();
     let blocks = |language: &str| -> Vec<String> {
-        let parts = page.split(&format!("```{language}\n")).skip(1);
+        let fence = format!("```{language}\n");
+        let parts = page.split(&fence).skip(1);
         parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
     };
     let (configurations, samples) = (blocks("toml"), blocks("jsonl"));
