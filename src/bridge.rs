@@ -221,6 +221,7 @@ impl Bridge {
     /// Follows changes of the configuration file, of the guests' files, of certificates and of the password file, for ever.
     pub async fn follow(&self, file: &Path) {
         let mut watch = Watch::new(self.watched(file).await);
+        self.log_refresh().await; // what was put there between the start and now
         loop {
             let changed = watch.changed().await;
             if changed.iter().any(|path| same_file(path, file)) {

@@ -77,6 +77,7 @@ async fn a_changed_configuration_is_taken_as_a_whole_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_is_taken_beside_a_configuration_that_is_refused() {
     let gate = gate().await;
+    let _app = Device::connect(gate.address(), "app").await; // by now the files are watched
     let path = gate.folder.path().join(FILE);
     let next = another_version(&fs::read(&path).unwrap(), 4);
     fs::write(&gate.file, "nonsense").unwrap();

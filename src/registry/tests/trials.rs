@@ -1,12 +1,8 @@
 //! What a new version goes through: samples, a shadow's existence, a probation.
 
 use super::{
-    versions::{ask, behaving, client, message, view},
+    versions::{ask, behaving, view},
     *,
-};
-use crate::{
-    event::Message,
-    guest::{Asked, digest},
 };
 
 /// Whose behaviour is in its file; with tables of its own.
@@ -106,44 +102,4 @@ async fn a_shadow_sees_copies_and_nothing_acts_on_it() {
     assert!(deployment.registry.settle(&guests).await.is_none(), "it stays");
     let guests = deployment.registry.promote(&config, &guests, "guest").await.unwrap();
     assert_eq!((view(&guests).current.digest(), view(&guests).beside.is_none()), (&*new, true));
-}
-
-/// What a shadow does to the state is not there afterwards, and it finds what the running version found: not its own, later, state.
-#[tokio::test]
-async fn a_shadow_meets_the_state_as_the_running_version_did() {
-    const KEY: &str = "the key of the tests";
-    let deployment = Deployment::new();
-    let verifier = format!(
-        "[[key]]\nname = \"lock-hmac\"\ntext = \"{KEY}\"\n[[guest]]\nname = \"guest\"\npath = \"guest.wasm\"\n\
-         grants = [\"settings\", \"state\", \"crypto\"]\nkeys = [\"lock-hmac\"]\nshadow = {{}}\n"
-    );
-    let config = deployment.config(&verifier);
-    deployment.put(&component("lock_command_verifier"));
-    let first = deployment.load(&config, &Guests::default()).await;
-    let new = [component("lock_command_verifier"), vec![0, 3, 1, b'v', 1]].concat();
-    deployment.put(&new);
-    let guests = deployment.refresh(&config, &first).await.0;
-    let now_s = crate::event::now_ms() / 1000;
-    let text = format!("action=unlock&nonce_str=n-1&process_id=1&ts={now_s}");
-    let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, KEY.as_bytes()), text.as_bytes());
-    let sign: String = tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let payload = format!(r#"{{"process_id":"1","action":"unlock","nonce_str":"n-1","ts":{now_s},"sign":"{sign}"}}"#);
-    let serving = guests.get("guest").unwrap();
-    let message = Arc::new(Message { topic: "devices/1/command".into(), ..Message::clone(&message(&payload)) });
-    for fresh in [true, false, false] {
-        let answered = serving.publish(Asked::new(1, now_s * 1000, "n"), &client("1"), &message).await;
-        let answer = format!("{:?}", answered.answer);
-        assert_eq!(answer.contains("Deny"), !fresh, "a nonce is new only once: {answer}");
-    }
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let way = view(&guests).beside.expect("a shadow");
-        let WayOf::Shadow { new: figures, differences, dropped } = way.kind else { panic!("{way:?}") };
-        if figures.calls == 3 {
-            assert_eq!((figures.failures, figures.refusals, differences, dropped, way.guest.digest()), (0, 2, 0, 0, &*digest(&new)));
-            break;
-        }
-        assert!(Instant::now() < deadline, "{figures:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -1,7 +1,10 @@
 //! One test for each way.
 
 use super::*;
-use crate::support::{json, records};
+use crate::{
+    smart_lock,
+    support::{Gate, KEY, command, json, now_s, records},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_is_met_by_some_and_then_by_all() {
@@ -88,6 +91,29 @@ async fn a_shadow_tells_where_it_would_answer_another_way() {
     let (code, out, errors) = node.verb(&["promote", "judge", "--json"]);
     assert!(code == 0 && out.contains(&newer), "{out}{errors}");
     assert_eq!(count(&publish(&mut devices, "x").await, PubAckReason::NotAuthorized), 2);
+}
+
+/// What a shadow does to the state is not there afterwards, and it finds what the running version found, not what that left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_meets_the_state_as_the_running_version_did() {
+    let name = "lock-command-verifier";
+    let tables = smart_lock::tables().replace("settings = { max_age_s = 30 }", "settings = { max_age_s = 30 }\nshadow = {}");
+    let gate = Gate::start(&tables, &["lock_command_verifier", "low_battery"]).await;
+    let mut app = Device::connect(gate.address(), "app").await;
+    let path = gate.folder.path().join("lock_command_verifier.wasm");
+    replace(&path, &another_version(&fs::read(&path).unwrap(), 1));
+    gate.until("the shadow", |gate| gate.bridge.metrics().guest_versions.get_or_create(&name.into()).get() == 2).await;
+    let good = command(KEY, "1", "n-1", now_s());
+    for expected in [PASSED, PubAckReason::NotAuthorized, PubAckReason::NotAuthorized] {
+        assert_eq!(app.publish("devices/1/command", good.clone()).await.reason, expected, "a nonce is new only once");
+    }
+    let seen = |gate: &Gate| {
+        let metrics = gate.bridge.metrics();
+        let of = |family: &hookgate::metrics::PerName| family.get_or_create(&name.into()).get();
+        (of(&metrics.guest_shadow_calls), of(&metrics.guest_shadow_differences), of(&metrics.guest_shadow_dropped))
+    };
+    gate.until("the shadow's answers", |gate| seen(gate).0 == 3).await;
+    assert_eq!(seen(&gate), (3, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
