@@ -349,7 +349,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::for_trial(&Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::for_trial(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

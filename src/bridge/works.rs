@@ -23,6 +23,9 @@ use crate::{
 /// How long the task waits when there is nothing to wait for: it is woken when there is.
 const LONG: Duration = Duration::from_secs(3_600);
 
+/// The shortest wait: what could not be done is not tried again at once.
+const SHORT: Duration = Duration::from_millis(50);
+
 /// The parts that change, and those that do it.
 #[derive(Debug)]
 pub(super) struct Works {
@@ -112,7 +115,7 @@ async fn settle(works: Weak<Works>) {
     loop {
         let Some(strong) = works.upgrade() else { return };
         let now = Instant::now();
-        let due = strong.present.lock().await.guests.due(now).unwrap_or(now + LONG);
+        let due = strong.present.lock().await.guests.due(now).map_or(now + LONG, |due| due.max(now + SHORT));
         let registry = strong.registry.clone();
         drop(strong); // not held while asleep, so that the works can go
         let _ = tokio::time::timeout_at(due.into(), registry.woken()).await; // either way it is time to look

@@ -3,7 +3,7 @@
 //! Pure; written to disk by [`super::vault`]. Invariants: the first version is in service; a digest stands in the list once; the version that
 //! stays out is never the one in service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct Kept {
     /// Whether it left because it was bad: it is not what one rolls back to, unless by its digest.
     #[serde(default)]
     pub rolled_back: bool,
-    /// Whether it came back after another: it is not on probation.
+    /// Whether it came back after another, and had proved itself before or was chosen by an operator: it is not on probation.
     #[serde(default)]
     pub returned: bool,
     /// The component, where it is not on disk.
@@ -126,6 +126,15 @@ impl Ledger {
         }
     }
 
+    /// Whether this version was in service for so long before.
+    pub(super) fn is_proven(&self, digest: &str, probation: Duration) -> bool {
+        let kept = self.versions.iter().find(|kept| kept.digest == digest);
+        kept.is_some_and(|kept| {
+            let served_ms = kept.until_ms.unwrap_or(kept.since_ms).saturating_sub(kept.since_ms);
+            kept.returned || Duration::from_millis(served_ms) >= probation
+        })
+    }
+
     /// A version comes into service for everybody; of all, the newest `keep` are kept.
     pub(super) fn enter(&mut self, digest: &str, bytes: Option<Arc<[u8]>>, now_ms: u64, keep: usize) {
         let words = format!("replaced by {}", short(digest));
@@ -134,10 +143,15 @@ impl Ledger {
     }
 
     /// A former version comes back, because of what is wrong with the one in service, which is not taken again from the file that holds it.
-    pub(super) fn go_back(&mut self, digest: &str, cause: Cause, why: &str, now_ms: u64) {
+    ///
+    /// One that is `proven` is not on probation again.
+    pub(super) fn go_back(&mut self, digest: &str, proven: bool, (cause, why): (Cause, &str), now_ms: u64) {
         let Some(bad) = self.running().map(|kept| kept.digest.clone()) else { return };
         let in_the_file = self.refused.is_none(); // else the file holds what was refused before
         self.change(digest, None, now_ms, format!("rolled back: {why}"), true);
+        if let Some(running) = self.versions.first_mut() {
+            running.returned = proven;
+        }
         if in_the_file {
             self.refuse(&bad, cause, why, now_ms);
         }
@@ -175,7 +189,7 @@ impl Ledger {
         }
         let bytes = bytes.or_else(|| known.and_then(|kept| kept.bytes));
         let digest = digest.to_owned();
-        self.versions.insert(0, Kept { digest, since_ms: now_ms, until_ms: None, left: None, rolled_back: false, returned: back, bytes });
+        self.versions.insert(0, Kept { digest, since_ms: now_ms, until_ms: None, left: None, rolled_back: false, returned: false, bytes });
         if self.versions.first().is_some_and(|running| self.refuses(&running.digest)) {
             self.refused = None;
         }
@@ -215,15 +229,18 @@ mod tests {
         ] {
             assert_eq!(ledger.former(Some(wanted)).map(|kept| kept.digest.as_str()), expected, "{wanted}");
         }
-        ledger.go_back("ba", Cause::Circuit, "it failed", 9);
+        ledger.go_back("ba", true, (Cause::Circuit, "it failed"), 9);
         assert_eq!(digests(&ledger), ["ba", "bb", "ab"]);
         assert!(ledger.refuses("bb") && ledger.versions[0].returned && ledger.versions[1].rolled_back);
         assert_eq!(ledger.versions[1].left.as_deref(), Some("rolled back: it failed"));
         // Back once more passes over the bad one; by its digest it can be had, and is then not refused any more.
         assert_eq!(ledger.former(None).map(|kept| kept.digest.as_str()), Ok("ab"));
-        ledger.go_back("ab", Cause::Operator, "by an operator", 10);
+        assert!(ledger.is_proven("ba", Duration::from_secs(1)) && !ledger.is_proven("bb", Duration::from_millis(7)));
+        assert!(ledger.is_proven("bb", Duration::from_millis(6)));
+        ledger.go_back("ab", false, (Cause::Operator, "by an operator"), 10);
+        assert!(!ledger.versions[0].returned);
         assert!(ledger.refuses("bb"), "the file holds it still");
-        ledger.go_back("bb", Cause::Operator, "by an operator", 11);
+        ledger.go_back("bb", true, (Cause::Operator, "by an operator"), 11);
         assert_eq!((digests(&ledger), ledger.refused.is_none()), (vec!["bb", "ab", "ba"], true));
         ledger.refuse("cc", Cause::Failures, "as a canary", 12);
         ledger.saw("cc");
@@ -243,7 +260,7 @@ mod tests {
                     1 => ledger.refuse(&digest, Cause::Failures, "why", now_ms as u64),
                     2 => ledger.saw(&digest),
                     _ => if let Ok(former) = ledger.former(None).map(|kept| kept.digest.clone()) {
-                        ledger.go_back(&former, Cause::Operator, "why", now_ms as u64);
+                        ledger.go_back(&former, true, (Cause::Operator, "why"), now_ms as u64);
                     }
                 }
                 let mut seen = digests(&ledger);

@@ -108,10 +108,9 @@ impl Registry {
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn for_trial(metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        let (engine, vault) = (Engine::new()?, Vault::in_memory());
+    pub fn for_trial(settings: &Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
         let (differences, _nobody) = mpsc::channel(1);
-        Ok(Registry { engine, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
+        Self::new(&Runtime { folder: None, ..settings.clone() }, metrics, differences)
     }
 
     /// Loads the guests of a configuration; what is the same as in `current` is kept.

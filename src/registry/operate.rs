@@ -214,8 +214,10 @@ impl Registry {
         };
         match former {
             Ok(former) => {
-                ledger.go_back(former.digest(), Cause::Circuit, "its circuit opened while it was on probation", now_ms());
-                entry.with(Serving::new(former, None, serving.beside.clone()), ledger)
+                let proven = ledger.is_proven(former.digest(), entry.config.breaker.probation);
+                ledger.go_back(former.digest(), proven, (Cause::Circuit, "its circuit opened while it was on probation"), now_ms());
+                let probation = self.probation(&entry.config, &former, &ledger, None);
+                entry.with(Serving::new(former, probation, serving.beside.clone()), ledger)
             }
             Err(error) => {
                 tracing::error!(%error, "the circuit of a new version opened, and the version before cannot come back");
@@ -265,7 +267,7 @@ impl Registry {
             return Err(OperateError::Refused(problems));
         }
         let mut ledger = entry.ledger.clone();
-        ledger.go_back(former.digest(), Cause::Operator, WHY, now_ms());
+        ledger.go_back(former.digest(), true, (Cause::Operator, WHY), now_ms());
         if let Some(beside) = beside {
             ledger.refuse(beside, Cause::Operator, WHY, now_ms());
         }

@@ -64,12 +64,8 @@ impl Vault {
     pub(super) fn new(settings: &Runtime) -> Self {
         match &settings.folder {
             Some(folder) if settings.history > 0 => Vault { folder: Some(folder.join("versions")), keep: settings.history.max(IN_MEMORY) },
-            _ => Self::in_memory(),
+            _ => Vault { folder: None, keep: IN_MEMORY },
         }
-    }
-
-    pub(super) fn in_memory() -> Self {
-        Vault { folder: None, keep: IN_MEMORY }
     }
 
     /// Versions of each guest that are kept.
