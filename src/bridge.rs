@@ -1,5 +1,6 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
+mod keep;
 mod operators;
 mod works;
 
@@ -23,8 +24,9 @@ use crate::{
     kafka::{Producer, Record},
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Difference, Guests, Registry, Watch},
+    registry::{Difference, Guests, Registry, States, Watch},
     source::mqtt::{Broker, BrokerError},
+    store::Store,
 };
 
 /// Differences that shadows found and that are not yet on their way to Kafka.
@@ -36,6 +38,7 @@ pub struct Bridge {
     broker: Broker,
     admin: Option<Admin>,
     producer: Producer,
+    store: Option<Store>,
     works: Arc<Works>,
 }
 
@@ -66,15 +69,19 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
+        let mut kept = keep::open(&config, &metrics).await?;
+        let store = kept.as_ref().map(|(store, _)| store.clone());
+        let stored = kept.as_mut().map(|(_, restored)| std::mem::take(&mut restored.states)).unwrap_or_default();
+        let states = States::open(&config, store.clone(), stored, &metrics);
         let (differences, found) = mpsc::channel(DIFFERENCES);
-        let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?;
+        let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
-        let broker = Broker::start(&config, Arc::clone(&pipeline)).await.map_err(|error| match error {
+        let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
@@ -89,7 +96,7 @@ impl Bridge {
             tokio::spawn(operators::answer(commands, broker.inspector(), Arc::downgrade(&works)));
             admin
         });
-        Ok(Bridge { broker, admin, producer, works })
+        Ok(Bridge { broker, admin, producer, store, works })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -264,6 +271,8 @@ impl Bridge {
         }
         self.works.pipeline.hurry();
         self.broker.drain(deadline).await;
+        self.works.pipeline.flush_captures(deadline).await;
+        keep::close(self.store).await;
         self.producer.drain(deadline).await
     }
 }

@@ -20,11 +20,12 @@
 //!  6  bridge         builds bottom-up, drains top-down, reloads as a whole
 //!  5  source         where events come from: the embedded MQTT broker; the only place that names the codec and rumqttd
 //!     admin          HTTP for operators; a stranger to the broker, asks through a channel
-//!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records)
+//!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
+//!                    capture (calls → files)
 //!  3  registry       who runs what: vetting guests, canaries and shadows, going back, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
-//!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills
+//!     store          the only place that names fjall and redis: what outlives the process: sessions, retained messages, wills, guests' state
 //!     access         password file and rules, for those without a guest
 //!  1  event          plain data, no I/O: events, verdicts, receipts
 //!     config         one file per TOML table: read once into checked types

@@ -109,6 +109,12 @@ metrics! {
     guest_dead_letters: PerName = "guest_dead_letters", "Events kept as dead letters, per guest that failed";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
     access_refusals: PerReason = "access_refusals", "Clients, publishes and subscriptions refused, per hook and who refused";
+    guest_state_operations: PerGuest = "guest_state_operations", "Operations on guests' state, per guest and function";
+    guest_state_failures: PerReason = "guest_state_failures", "Operations on guests' state that did not happen, per guest and reason";
+    guest_state_keys: GaugePerName = "guest_state_keys", "Keys in the state as of the last write, per guest";
+    guest_state_bytes: GaugePerName = "guest_state_bytes", "Bytes in the state as of the last write, per guest";
+    guest_state_waits: PerName = "guest_state_waits", "Verdicts that waited until what they rest on was on the disk, per guest";
+    guest_state_wait_nanoseconds: PerName = "guest_state_wait_nanoseconds", "Time spent in these waits, per guest";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
     guest_counts: PerGuest = "guest_counts", "What guests count through `metrics`, per guest and name";
     guest_observations: PerGuest = "guest_observations", "Values that guests observed through `metrics`, per guest and name";
@@ -128,6 +134,8 @@ metrics! {
     guest_history_failures: Counter = "guest_history_failures", "Times that a guest's versions could not be written down";
     guest_compilations: Counter = "guest_compilations", "Components compiled";
     guest_cache_hits: Counter = "guest_cache_hits", "Components that were found compiled";
+    calls_captured: PerName = "calls_captured", "Calls of guests written to captures, per route";
+    calls_not_captured: PerReason = "calls_not_captured", "Calls of guests drawn for a capture and not written, per route and reason";
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
@@ -139,6 +147,10 @@ metrics! {
     store_failures: Counter = "store_failures", "Times that the store could not be written";
     store_writable: Gauge = "store_writable", "1 while the store takes changes, 0 while it fails or there is none";
     store_damaged: Counter = "store_damaged", "Records of the store that could not be read at the start";
+    redis_operations: Counter = "redis_operations", "Questions to Redis";
+    redis_failures: Counter = "redis_failures", "Questions to Redis that had no answer";
+    redis_nanoseconds: Counter = "redis_nanoseconds", "Time between these questions and their answers";
+    redis_reachable: Gauge = "redis_reachable", "1 while Redis answers, else 0";
     config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
     config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
 }

@@ -50,6 +50,12 @@ pub enum Failure {
         /// The bound that was met, milliseconds.
         waited_ms: u64,
     },
+    /// What it keeps in its state did not reach the disk. The instance lives on.
+    #[error("what it wrote to its state was not on the disk within {waited_ms} ms; the store's log lines say why")]
+    StateNotStored {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
+    },
     /// It was not called: it failed too often, and its circuit is open.
     #[error("it failed too often and is not asked for another {for_ms} ms (breaker.open_for)")]
     BreakerOpen {
@@ -100,6 +106,7 @@ impl Failure {
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",
             Failure::InvalidVerdict(_) => "invalid-verdict",
             Failure::NoInstance { .. } => "no-instance",
+            Failure::StateNotStored { .. } => "state-not-stored",
             Failure::BreakerOpen { .. } => "breaker-open",
             Failure::NotExported(_) => "not-exported",
         }

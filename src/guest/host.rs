@@ -9,7 +9,7 @@ use super::{
     imports::{Counts, Keys, Log},
     limits::Memory,
     stage::Circumstances,
-    state::{Bounds, State},
+    state::{Bounds, Stamp, State},
     stdio::Printed,
 };
 use crate::{config, metrics::Metrics};
@@ -57,6 +57,8 @@ pub(super) struct Host {
     pub(super) printed: Printed,
     /// What the running call's questions meet.
     pub(super) circumstances: Circumstances,
+    /// What must outlive the process before the running call's verdict is given.
+    pub(super) rests_on: Stamp,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
@@ -75,6 +77,7 @@ impl Host {
             ticks_left: 0,
             printed,
             circumstances: Circumstances::Real,
+            rests_on: Stamp::default(),
             wasi: wasi.build(),
             resources,
         }

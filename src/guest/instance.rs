@@ -23,6 +23,7 @@ use super::{
     limits::MemoryExhausted,
     lower,
     stage::Circumstances,
+    state::Stamp,
 };
 use crate::{
     config::Limits,
@@ -148,6 +149,11 @@ impl Instance {
     /// What the questions of the last call met; the next one meets the world.
     pub(super) fn met(&mut self) -> Circumstances {
         std::mem::take(&mut self.walls.store.data_mut().circumstances)
+    }
+
+    /// What must outlive the process before the verdict of the last call is given; asked once for each.
+    pub(super) fn rests_on(&mut self) -> Stamp {
+        std::mem::take(&mut self.walls.store.data_mut().rests_on)
     }
 
     pub(super) async fn publish(

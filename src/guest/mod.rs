@@ -48,7 +48,9 @@ pub use self::{
         Difference, Failed, Header as CaptureHeader, Numbered, Outcome as CallOutcome, Question, Sample, SampleError, Samples, Secret,
         Verdict, differences, outcome,
     },
-    state::{Operation, Reply, State, StateError, Verb},
+    state::{
+        Bounds, ENTRY_BYTES, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting,
+    },
     trace::{KeyCall, KeyQuestion, Recorded, StateCall, Trace},
     version::{Asked, Guest},
 };

@@ -66,7 +66,7 @@ impl Guest {
         if !sample.is_complete() {
             return None;
         }
-        let beneath = (beneath == Beneath::RealState).then(|| self.state());
+        let beneath = (beneath == Beneath::RealState).then(|| Arc::clone(self.state()));
         let trace = Trace::on(Stage::new(&sample.recorded, beneath));
         let asked = Asked { id: sample.id, time_ms: sample.time_ms, node: &sample.node, trace: Some(&trace) };
         let outcome = self.answer(asked, &sample.client, &sample.question).await;

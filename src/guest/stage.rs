@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    state::{Bounds, MAX_KEY_BYTES, MAX_VALUE_BYTES, Operation, Reply, State, StateError, Verb},
+    state::{Operation, Performing, Reply, State, StateError, Verb},
     trace::{KeyCall, KeyQuestion, Recorded, StateCall},
 };
 
@@ -74,21 +74,21 @@ pub(super) struct Stage {
     /// The recorded calls whose like has not come yet.
     awaited: Vec<StateCall>,
     crypto: Vec<KeyCall>,
-    beneath: Option<(Arc<State>, Bounds)>,
+    beneath: Option<Arc<State>>,
     asked: Recorded,
 }
 
 impl Stage {
     /// As `recorded` knows it; keys that it does not speak of are read from `beneath`.
-    pub(super) fn new(recorded: &Recorded, beneath: Option<(Arc<State>, Bounds)>) -> Self {
+    pub(super) fn new(recorded: &Recorded, beneath: Option<Arc<State>>) -> Self {
         let keys = before(&recorded.state);
         Stage { keys, awaited: recorded.state.clone(), crypto: recorded.crypto.clone(), beneath, asked: Recorded::default() }
     }
 
-    pub(super) fn perform(&mut self, operation: Operation) -> Result<Reply, StateError> {
-        let reply = match self.awaited_failure(&operation) {
-            Some(why) => Err(why),
-            None => self.play(operation.clone()),
+    pub(super) async fn perform(&mut self, operation: Operation) -> Result<Reply, StateError> {
+        let reply = match self.awaited_failure(&operation).map(Err).or_else(|| operation.oversized()) {
+            Some(reply) => reply,
+            None => self.play(operation.clone()).await,
         };
         self.asked.note_state(StateCall { operation, reply: reply.clone() });
         reply
@@ -104,17 +104,17 @@ impl Stage {
         call.reply.err().filter(|why| matches!(why, StateError::Quota | StateError::Unavailable(_)))
     }
 
-    fn play(&mut self, operation: Operation) -> Result<Reply, StateError> {
+    async fn play(&mut self, operation: Operation) -> Result<Reply, StateError> {
         let Operation { key, verb } = operation;
         let held = match self.keys.get(&key) {
             Some(known) => known.clone(),
-            None => self.read_beneath(&key),
+            None => self.read_beneath(&key).await,
         };
         let (now_held, reply) = match verb {
             Verb::Get => (held.clone(), Reply::Value(held)),
-            Verb::Put { value, ttl_s } => (kept(&key, value, ttl_s)?, Reply::Done),
+            Verb::Put { value, ttl_s } => (kept(value, ttl_s), Reply::Done),
             Verb::PutIfAbsent { value, ttl_s } => match held {
-                None => (kept(&key, value, ttl_s)?, Reply::New(true)),
+                None => (kept(value, ttl_s), Reply::New(true)),
                 held => (held, Reply::New(false)),
             },
             Verb::Add { delta, ttl_s } => {
@@ -122,7 +122,7 @@ impl Stage {
                 let number = number.map_err(|_| StateError::NotANumber)?;
                 let sum = number.unwrap_or(0).saturating_add(delta);
                 let ttl_s = if number.is_some() { None } else { ttl_s };
-                (kept(&key, sum.to_le_bytes().to_vec(), ttl_s)?, Reply::Sum(sum))
+                (kept(sum.to_le_bytes().to_vec(), ttl_s), Reply::Sum(sum))
             }
             Verb::Remove => (None, Reply::Done),
         };
@@ -130,22 +130,19 @@ impl Stage {
         Ok(reply)
     }
 
-    fn read_beneath(&self, key: &str) -> Option<Vec<u8>> {
-        let (state, bounds) = self.beneath.as_ref()?;
-        let get = Operation { key: key.to_owned(), verb: Verb::Get };
-        match state.perform(get, *bounds, state.now_ms()) {
-            Ok(Reply::Value(value)) => value,
-            _ => None,
-        }
+    async fn read_beneath(&self, key: &str) -> Option<Vec<u8>> {
+        let state = self.beneath.as_ref()?;
+        let performed = match state.look(key.to_owned()) {
+            Performing::Done(performed) => performed,
+            Performing::Waiting(waiting) => waiting.await,
+        };
+        if let Ok(Reply::Value(value)) = performed.reply { value } else { None }
     }
 }
 
 /// What a key holds once this was written to it.
-fn kept(key: &str, value: Vec<u8>, ttl_s: Option<u32>) -> Result<Option<Vec<u8>>, StateError> {
-    if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
-        return Err(StateError::TooLarge);
-    }
-    Ok((ttl_s != Some(0)).then_some(value))
+fn kept(value: Vec<u8>, ttl_s: Option<u32>) -> Option<Vec<u8>> {
+    (ttl_s != Some(0)).then_some(value)
 }
 
 /// What is known of a key before the call.
@@ -191,9 +188,11 @@ fn before(calls: &[StateCall]) -> HashMap<String, Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::guest::state::Bounds;
 
     fn operations() -> impl Strategy<Value = Vec<Operation>> {
         let value = || prop_oneof![Just(vec![]), Just(b"text".to_vec()), any::<i64>().prop_map(|number| number.to_le_bytes().to_vec())];
@@ -209,9 +208,17 @@ mod tests {
         prop::collection::vec(("[a-d]", verb).prop_map(|(key, verb)| Operation { key, verb }), 0..24)
     }
 
+    fn done(state: &State, operation: Operation, bounds: Bounds) -> Result<Reply, StateError> {
+        let Performing::Done(performed) = state.perform(operation, bounds) else { panic!("memory waits for nobody") };
+        performed.reply
+    }
+
+    fn played(stage: &mut Stage, operation: Operation) -> Result<Reply, StateError> {
+        stage.perform(operation).now_or_never().expect("memory waits for nobody")
+    }
+
     fn call(state: &State, operation: Operation, bounds: Bounds) -> StateCall {
-        let reply = state.perform(operation.clone(), bounds, 0);
-        StateCall { operation, reply }
+        StateCall { reply: done(state, operation.clone(), bounds), operation }
     }
 
     proptest! {
@@ -221,31 +228,29 @@ mod tests {
             let state = State::new();
             let bounds = Bounds { keys, bytes: 4_000 };
             for operation in earlier {
-                let _ = state.perform(operation, bounds, 0);
+                let _ = done(&state, operation, bounds);
             }
             let mut recorded = Recorded::default();
             traced.into_iter().for_each(|operation| recorded.note_state(call(&state, operation, bounds)));
             let mut stage = Stage::new(&recorded, None);
             for StateCall { operation, reply } in &recorded.state {
-                prop_assert_eq!(&stage.perform(operation.clone()), reply, "{:?}", operation);
+                prop_assert_eq!(&played(&mut stage, operation.clone()), reply, "{:?}", operation);
             }
             prop_assert_eq!(&stage.asked, &recorded);
         }
 
-        /// A stage over a state shows it, and leaves it alone.
+        /// A stage over a state behaves as the state would.
         #[test]
-        fn a_stage_reads_through_and_writes_nothing(earlier in operations(), played in operations()) {
+        fn a_stage_reads_through(earlier in operations(), later in operations()) {
             let (state, twin) = (State::new(), State::new());
             let bounds = Bounds { keys: 100, bytes: 1 << 20 };
             for operation in earlier {
-                prop_assert_eq!(state.perform(operation.clone(), bounds, 0), twin.perform(operation, bounds, 0));
+                prop_assert_eq!(done(&state, operation.clone(), bounds), done(&twin, operation, bounds));
             }
-            let mut stage = Stage::new(&Recorded::default(), Some((Arc::clone(&state), bounds)));
-            for operation in played {
-                prop_assert_eq!(stage.perform(operation.clone()), twin.perform(operation, bounds, 0));
+            let mut stage = Stage::new(&Recorded::default(), Some(Arc::clone(&state)));
+            for operation in later {
+                prop_assert_eq!(played(&mut stage, operation.clone()), done(&twin, operation, bounds));
             }
-            let untouched = call(&state, Operation { key: "e".to_owned(), verb: Verb::Get }, bounds);
-            prop_assert_eq!(untouched.reply, Ok(Reply::Value(None)));
         }
     }
 
@@ -255,8 +260,8 @@ mod tests {
         let bounds = Bounds { keys: 10, bytes: 10_000 };
         let operation = |verb| Operation { key: "k".to_owned(), verb };
         let put = |value: &str| Verb::Put { value: value.into(), ttl_s: None };
-        assert_eq!(state.perform(operation(put("real")), bounds, 0), Ok(Reply::Done));
-        let mut stage = Stage::new(&Recorded::default(), Some((Arc::clone(&state), bounds)));
+        assert_eq!(done(&state, operation(put("real")), bounds), Ok(Reply::Done));
+        let mut stage = Stage::new(&Recorded::default(), Some(Arc::clone(&state)));
         for (verb, expected) in [
             (Verb::Get, Reply::Value(Some(b"real".to_vec()))),
             (put("played"), Reply::Done),
@@ -264,9 +269,9 @@ mod tests {
             (Verb::Remove, Reply::Done),
             (Verb::Get, Reply::Value(None)),
         ] {
-            assert_eq!(stage.perform(operation(verb)), Ok(expected));
+            assert_eq!(played(&mut stage, operation(verb)), Ok(expected));
         }
-        assert_eq!(state.perform(operation(Verb::Get), bounds, 0), Ok(Reply::Value(Some(b"real".to_vec()))));
+        assert_eq!(done(&state, operation(Verb::Get), bounds), Ok(Reply::Value(Some(b"real".to_vec()))));
     }
 
     #[test]

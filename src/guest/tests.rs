@@ -13,6 +13,8 @@ use crate::{
     metrics::Metrics,
 };
 
+mod rehearsal;
+
 /// Longer than any limit used here, on any machine; nothing waits for its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 

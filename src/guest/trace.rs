@@ -4,7 +4,7 @@
 //! met its bound says so. What is asked of keys is kept as a digest, never the data itself. Absent: logs, metrics and settings, which do not
 //! come back to the guest or come from its configuration; clocks and random numbers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -40,13 +40,13 @@ enum Kept {
 
 impl Trace {
     /// Nothing is written down yet.
-    pub fn new() -> Self {
-        Trace::default()
+    pub fn new() -> Arc<Self> {
+        Arc::default()
     }
 
     /// For a call that meets a stage instead of the world.
-    pub(super) fn on(stage: Stage) -> Self {
-        Trace { rehearsal: true, kept: Mutex::new(Kept::Stage(stage)) }
+    pub(super) fn on(stage: Stage) -> Arc<Self> {
+        Arc::new(Trace { rehearsal: true, kept: Mutex::new(Kept::Stage(stage)) })
     }
 
     /// What the last call asked; `None`: no guest was called.
@@ -90,7 +90,7 @@ pub struct Recorded {
     pub duration_ns: u64,
     /// Whether it asked for more than a record holds; the rest is missing.
     pub truncated: bool,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// One call of `state`.

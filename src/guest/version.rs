@@ -15,7 +15,7 @@ use super::{
     instance::{Program, Said},
     load::{self, LoadError},
     pool::{Lease, Pool},
-    state::{Bounds, State},
+    state::State,
     trace::Trace,
     verdict,
 };
@@ -100,10 +100,9 @@ impl Guest {
         &self.digest
     }
 
-    /// The state of its name, and how much it may keep there.
-    pub(super) fn state(&self) -> (Arc<State>, Bounds) {
-        let capabilities = &self.program.capabilities;
-        (Arc::clone(&capabilities.state), capabilities.state_bounds)
+    /// The state of its name.
+    pub(super) fn state(&self) -> &Arc<State> {
+        &self.program.capabilities.state
     }
 
     /// Whether these bytes are its component.
@@ -164,7 +163,7 @@ impl Guest {
         let answer = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
-            verdict::access(turn.end(answer)?)
+            verdict::access(turn.end(answer).await?)
         };
         self.noted(passage, answer.await)
     }
@@ -178,7 +177,7 @@ impl Guest {
         let answer = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
-            verdict::access(turn.end(answer)?)
+            verdict::access(turn.end(answer).await?)
         };
         self.noted(passage, answer.await)
     }
@@ -197,7 +196,7 @@ impl Guest {
         let verdict = async {
             let mut turn = self.turn(Kind::Access, asked.trace).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
-            verdict::exchange(turn.end(answer)?)
+            verdict::exchange(turn.end(answer).await?)
         };
         self.noted(passage, verdict.await)
     }
@@ -205,7 +204,7 @@ impl Guest {
     async fn ask_publish(&self, asked: Asked<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
         let mut turn = self.turn(Kind::Publish, asked.trace).await?;
         let answer = turn.lease.instance.publish(&asked.context(), client, message).await;
-        verdict::publish(turn.end(answer)?, message)
+        verdict::publish(turn.end(answer).await?, message)
     }
 
     async fn ask_observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
@@ -214,11 +213,11 @@ impl Guest {
         }
         let mut turn = self.turn(Kind::Observe, asked.trace).await?;
         let answer = turn.lease.instance.observe(&asked.context(), &event.client, &event.detail).await;
-        verdict::observe(turn.end(answer)?)
+        verdict::observe(turn.end(answer).await?)
     }
 
     /// An instance for one call, once there is one.
-    async fn turn<'a>(&'a self, kind: Kind, trace: Option<&'a Trace>) -> Result<Turn<'a>, Failure> {
+    async fn turn<'a>(&'a self, kind: Kind, trace: Option<&'a Arc<Trace>>) -> Result<Turn<'a>, Failure> {
         if !self.exports(kind) {
             return Err(Failure::NotExported(kind.interface()));
         }
@@ -251,23 +250,26 @@ impl Guest {
 struct Turn<'a> {
     guest: &'a Guest,
     lease: Lease<'a>,
-    trace: Option<&'a Trace>,
+    trace: Option<&'a Arc<Trace>>,
     began: Instant,
 }
 
 impl Turn<'_> {
     /// Counts the call; its instance goes back unless the call failed.
-    fn end<T>(mut self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
+    /// What it wrote is durable, as far as its state is, when this returns; the instance does not wait for that.
+    async fn end<T>(mut self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
         let took = self.began.elapsed();
         if let Some(trace) = self.trace {
             trace.leave(self.lease.instance.met(), took);
         }
-        if !self.trace.is_some_and(Trace::is_rehearsal) {
+        if !self.trace.is_some_and(|trace| trace.is_rehearsal()) {
             self.guest.calls.inc();
             self.guest.nanoseconds.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         }
         let said = answer?;
+        let rests_on = self.lease.instance.rests_on();
         self.lease.give_back();
+        self.guest.program.capabilities.state.settled(rests_on).await?;
         said.map_err(verdict::fault)
     }
 }
@@ -282,7 +284,7 @@ pub struct Asked<'a> {
     /// This node's name.
     pub node: &'a str,
     /// Where to write down what the call asks of the world, when somebody wants to know.
-    pub trace: Option<&'a Trace>,
+    pub trace: Option<&'a Arc<Trace>>,
 }
 
 impl<'a> Asked<'a> {
@@ -293,7 +295,7 @@ impl<'a> Asked<'a> {
 
     /// Whether the call has no consequences.
     pub(super) fn is_rehearsal(&self) -> bool {
-        self.trace.is_some_and(Trace::is_rehearsal)
+        self.trace.is_some_and(|trace| trace.is_rehearsal())
     }
 
     fn context(&self) -> Context<'a> {

@@ -106,8 +106,8 @@ impl Registry {
             None => self.vault.read(&wanted.name).await.map_err(Refusal::Kept)?,
         };
         ledger.saw(&digest);
-        let same = running.filter(|entry| entry.config == *wanted && entry.keys == keys);
-        let state = running.map_or_else(State::new, |entry| Arc::clone(&entry.state));
+        let state = self.states.of(wanted);
+        let same = running.filter(|entry| entry.config == *wanted && entry.keys == keys && Arc::ptr_eq(&entry.state, &state));
         let berth = Berth { config: wanted, keys: &keys, state };
         let goes_on = ledger.running().is_some_and(|kept| kept.digest == digest) || ledger.refuses(&digest);
         let serving = match (same, goes_on) {

@@ -17,6 +17,7 @@ mod ledger;
 mod operate;
 mod serving;
 mod shadow;
+mod state;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -33,6 +34,7 @@ pub use self::{
     operate::{OperateError, View, Way, WayOf},
     serving::{Answered, Serving},
     shadow::Difference,
+    state::States,
     vault::VaultError,
     watch::Watch,
 };
@@ -88,6 +90,7 @@ impl Guests {
 #[derive(Clone, Debug)]
 pub struct Registry {
     engine: Engine,
+    states: States,
     metrics: Arc<Metrics>,
     vault: Vault,
     wake: Arc<Notify>,
@@ -95,13 +98,14 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Sets up the engine. Differences between shadows and what is in service go to `differences`, where a topic wants them.
+    /// Sets up the engine; guests' state is in memory, until [`Registry::keeping`]. Differences between shadows and what is in service go to `differences`, where a topic wants them.
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
     pub fn new(settings: &Runtime, metrics: &Arc<Metrics>, differences: mpsc::Sender<Difference>) -> Result<Self, EngineError> {
         let (engine, vault) = (Engine::new()?.with_cache(settings, metrics), Vault::new(settings));
-        Ok(Registry { engine, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
+        let states = States::in_memory(metrics);
+        Ok(Registry { engine, states, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
     }
 
     /// One that leaves nothing on the disk: for trying a configuration.
@@ -113,13 +117,19 @@ impl Registry {
         Self::new(&Runtime { folder: None, ..settings.clone() }, metrics, differences)
     }
 
+    /// With guests' state kept there.
+    #[must_use]
+    pub fn keeping(self, states: States) -> Self {
+        Registry { states, ..self }
+    }
+
     /// Loads the guests of a configuration; what is the same as in `current` is kept.
     ///
     /// # Errors
     /// Every problem of every guest, and every route that asks a guest for what it does not export, in the order of their places.
     pub async fn load(&self, config: &Config, current: &Guests) -> Result<Guests, Vec<Problem>> {
         let mut entries = BTreeMap::new();
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.states.set_redis(config.redis.as_ref()).err().into_iter().collect();
         for wanted in &config.guests {
             let keys = keys_of(wanted, &config.keys);
             let running = current.0.get(&wanted.name);
@@ -146,7 +156,7 @@ impl Registry {
     /// version that it has, and the problem says why.
     pub async fn refresh(&self, config: &Config, current: &Guests, only: Option<&str>) -> (Guests, Vec<Problem>) {
         let mut entries = BTreeMap::clone(&current.0);
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.states.set_redis(config.redis.as_ref()).err().into_iter().collect();
         for wanted in config.guests.iter().filter(|guest| only.is_none_or(|name| guest.name == name)) {
             let running = current.0.get(&wanted.name);
             let mut found = Vec::new();

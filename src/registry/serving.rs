@@ -222,7 +222,7 @@ impl Serving {
     /// The copy that a shadow is to get of this client's call, if one is.
     fn copying(&self, client: &Client) -> Option<Copying<'_>> {
         match &self.beside {
-            Some(Beside::Shadow(shadow)) if shadow.takes(&client.client_id) => Some(Copying { shadow, trace: Box::default() }),
+            Some(Beside::Shadow(shadow)) if shadow.takes(&client.client_id) => Some(Copying { shadow, trace: Arc::default() }),
             _ => None,
         }
     }
@@ -245,7 +245,7 @@ impl Serving {
 struct Copying<'a> {
     shadow: &'a Shadow,
     /// For a call that nobody else traces.
-    trace: Box<Trace>,
+    trace: Arc<Trace>,
 }
 
 impl Copying<'_> {

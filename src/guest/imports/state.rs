@@ -1,10 +1,12 @@
 //! `state`: the keys and values of this guest's name.
+//!
+//! The functions are asynchronous for the keepers that ask another process; a guest that waits for one does not run, and its time goes on.
 
 use crate::guest::{
     bindings::imported::state::{self, Error},
     host::Host,
     stage::Circumstances,
-    state::{Operation, Reply, StateError, Verb},
+    state::{Operation, Performing, Reply, StateError, Verb},
     trace::StateCall,
 };
 
@@ -20,22 +22,27 @@ impl From<StateError> for Error {
 }
 
 impl Host {
-    fn perform(&mut self, key: String, verb: Verb) -> Result<Reply, Error> {
+    async fn perform(&mut self, key: String, verb: Verb) -> Result<Reply, Error> {
         let operation = Operation { key, verb };
         match &mut self.circumstances {
-            Circumstances::Real => Ok(self.perform_really(operation)?),
+            Circumstances::Real => Ok(self.perform_really(operation).await?),
             Circumstances::Traced(_) => {
-                let reply = self.perform_really(operation.clone());
+                let reply = self.perform_really(operation.clone()).await;
                 self.circumstances.note_state(StateCall { operation, reply: reply.clone() });
                 Ok(reply?)
             }
-            Circumstances::Staged(stage) => Ok(stage.perform(operation)?),
+            Circumstances::Staged(stage) => Ok(stage.perform(operation).await?),
         }
     }
 
-    fn perform_really(&mut self, operation: Operation) -> Result<Reply, StateError> {
-        let state = &self.capabilities.state;
-        state.perform(operation, self.capabilities.state_bounds, state.now_ms())
+    async fn perform_really(&mut self, operation: Operation) -> Result<Reply, StateError> {
+        let capabilities = &self.capabilities;
+        let performed = match capabilities.state.perform(operation, capabilities.state_bounds) {
+            Performing::Done(performed) => performed,
+            Performing::Waiting(waiting) => waiting.await,
+        };
+        self.rests_on = self.rests_on.max(performed.stamp);
+        performed.reply
     }
 }
 
@@ -45,23 +52,23 @@ fn odd() -> Error {
 }
 
 impl state::Host for Host {
-    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
-        if let Reply::Value(value) = self.perform(key, Verb::Get)? { Ok(value) } else { Err(odd()) }
+    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        if let Reply::Value(value) = self.perform(key, Verb::Get).await? { Ok(value) } else { Err(odd()) }
     }
 
-    fn put(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<(), Error> {
-        self.perform(key, Verb::Put { value, ttl_s }).map(drop)
+    async fn put(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<(), Error> {
+        self.perform(key, Verb::Put { value, ttl_s }).await.map(drop)
     }
 
-    fn put_if_absent(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<bool, Error> {
-        if let Reply::New(new) = self.perform(key, Verb::PutIfAbsent { value, ttl_s })? { Ok(new) } else { Err(odd()) }
+    async fn put_if_absent(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<bool, Error> {
+        if let Reply::New(new) = self.perform(key, Verb::PutIfAbsent { value, ttl_s }).await? { Ok(new) } else { Err(odd()) }
     }
 
-    fn add(&mut self, key: String, delta: i64, ttl_s: Option<u32>) -> Result<i64, Error> {
-        if let Reply::Sum(sum) = self.perform(key, Verb::Add { delta, ttl_s })? { Ok(sum) } else { Err(odd()) }
+    async fn add(&mut self, key: String, delta: i64, ttl_s: Option<u32>) -> Result<i64, Error> {
+        if let Reply::Sum(sum) = self.perform(key, Verb::Add { delta, ttl_s }).await? { Ok(sum) } else { Err(odd()) }
     }
 
-    fn remove(&mut self, key: String) -> Result<(), Error> {
-        self.perform(key, Verb::Remove).map(drop)
+    async fn remove(&mut self, key: String) -> Result<(), Error> {
+        self.perform(key, Verb::Remove).await.map(drop)
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Binary,
-    event::{ChangedMessage, headers, pairs},
+    message::{ChangedMessage, headers, pairs},
 };
 use crate::{
     event::{Answer, Bytes, Changes, Denial, ExchangeVerdict, KafkaRecord, ObserveVerdict, PublishVerdict, Text},

@@ -3,6 +3,7 @@
 
 mod call;
 mod event;
+mod message;
 
 use std::sync::Arc;
 
@@ -174,7 +175,7 @@ impl Serialize for Binary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) => serializer.serialize_str(text),
-            Err(_) => BinaryLine::Other { base64: event::encode(&self.0) }.serialize(serializer),
+            Err(_) => BinaryLine::Other { base64: message::encode(&self.0) }.serialize(serializer),
         }
     }
 }
@@ -183,7 +184,7 @@ impl<'de> Deserialize<'de> for Binary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match BinaryLine::deserialize(deserializer)? {
             BinaryLine::Text(text) => Ok(Binary(text.into())),
-            BinaryLine::Other { base64 } => event::decode(&base64).map(Binary).map_err(serde::de::Error::custom),
+            BinaryLine::Other { base64 } => message::decode(&base64).map(Binary).map_err(serde::de::Error::custom),
         }
     }
 }
