@@ -102,6 +102,14 @@ metrics! {
     hooks: PerName = "hooks", "Events raised that a route wanted, per hook";
     guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
+    guest_cpu_nanoseconds: PerName = "guest_cpu_nanoseconds", "Processor time that calls took, per guest";
+    guest_overruns: PerName = "guest_overruns", "Calls that did not end within their slice and went on in the slow lane, per guest";
+    guest_throttled: PerName = "guest_throttled", "Calls that waited because the guest had used up its share of the processor, per guest";
+    guest_waits: PerName = "guest_waits", "Calls that waited for a free instance, per guest";
+    guest_instances: GaugePerName = "guest_instances", "Instances that exist, per guest";
+    guest_instances_idle: GaugePerName = "guest_instances_idle", "Instances that no call uses, per guest";
+    guest_instances_recycled: PerReason = "guest_instances_recycled", "Instances that were replaced, per guest and reason: calls, memory or failure";
+    guest_memory_bytes: GaugePerName = "guest_memory_bytes", "Linear memory of all instances, per guest";
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
     guest_circuit: GaugePerName = "guest_circuit", "0 while the guest's circuit is closed, 1 half-open, 2 open (the sum over its versions), per guest";
     guest_circuit_openings: PerName = "guest_circuit_openings", "Times that a circuit opened, or opened again after a trial, per guest";

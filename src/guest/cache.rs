@@ -196,7 +196,7 @@ mod tests {
         fn new() -> Try {
             let folder = tempfile::tempdir().unwrap();
             let cache = Cache { folder: Some(Arc::new(folder.path().join("compiled"))), ..Cache::default() };
-            Try { folder, engine: Engine::new().unwrap(), cache }
+            Try { folder, engine: Engine::new(&Runtime::default()).unwrap(), cache }
         }
 
         /// Compilations and hits of one load.

@@ -1,10 +1,9 @@
 //! One instance of a guest in a store of its own, and how a call into it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, atomic::Ordering};
 
-use tokio::time::{error::Elapsed, timeout};
 use wasmtime::{
-    Store, Trap, UpdateDeadline, WasmBacktrace,
+    PoolConcurrencyLimitError, Store, Trap, WasmBacktrace,
     component::{Component, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc},
 };
 
@@ -19,9 +18,12 @@ use super::{
     },
     engine::{Engine, TICK},
     failure::Failure,
-    host::{Capabilities, Host},
-    limits::MemoryExhausted,
+    figures::Figures,
+    host::{Alive, Allowance, Capabilities, Host, TooManyHostCalls},
+    limits::{Memory, Refused},
     lower,
+    overrun::Slice,
+    room::Slot,
     stage::Circumstances,
     state::Stamp,
 };
@@ -30,8 +32,6 @@ use crate::{
     event::{Action, Client, Credentials, Detail, Message, Round},
 };
 
-/// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
-const SLACK: Duration = Duration::from_millis(200);
 /// Innermost functions named in a failure.
 const NAMED_FRAMES: usize = 16;
 /// What is kept of one function's name, bytes: generic ones have no end.
@@ -40,13 +40,16 @@ const MAX_NAME_BYTES: usize = 512;
 const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
 /// What is kept of a trap's description, bytes.
 const MAX_TRAP_BYTES: usize = 4 << 10;
+/// Calls into the host that a start may make: as many as there is time for.
+const HOST_CALLS_AT_START: u64 = 1 << 40;
 /// wasmtime's words when `set_hostcall_fuel` runs out; it has no public type for it.
 const TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// What every instance of one version is made from.
 pub(super) struct Program {
-    engine: Engine,
+    pub(super) engine: Engine,
     pre: InstancePre<Host>,
+    pub(super) figures: Figures,
     pub(super) exports: Exports,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) limits: Limits,
@@ -77,20 +80,29 @@ impl Exports {
 
 impl Program {
     /// Links a compiled component; an error says what does not fit.
-    pub(super) fn link(engine: &Engine, component: &Component, capabilities: Capabilities, limits: Limits) -> wasmtime::Result<Self> {
+    pub(super) fn link(
+        engine: &Engine,
+        component: &Component,
+        capabilities: Capabilities,
+        limits: Limits,
+        figures: Figures,
+    ) -> wasmtime::Result<Self> {
         let pre = engine.linker().instantiate_pre(component)?;
         let exports = Exports::of(&pre)?;
-        Ok(Program { engine: engine.clone(), pre, exports, capabilities: Arc::new(capabilities), limits })
+        Ok(Program { engine: engine.clone(), pre, figures, exports, capabilities: Arc::new(capabilities), limits })
     }
 
-    /// Makes an instance and runs its `lifecycle.start`, both within the start deadline.
-    pub(super) async fn instantiate(&self) -> Result<(Instance, Option<Manifest>), Failure> {
+    /// Makes an instance and runs its `lifecycle.start`, both within the start deadline; its calls note their slices in `slice`.
+    pub(super) async fn instantiate(&self, slot: Slot, slice: Arc<Slice>) -> Result<(Box<Instance>, Option<Manifest>), Failure> {
+        slice.starting.store(true, Ordering::Relaxed);
         let limit_ms = self.limits.start_deadline_ms;
-        let walls = Walls { store: self.store(), limits: self.limits };
-        let mut instance = Instance { walls, publish: None, events: None, access: None, enhanced_access: None };
-        instance.walls.arm(limit_ms);
-        let started = timeout(allowance(limit_ms), self.start(&mut instance)).await;
-        match instance.walls.ended(started, limit_ms)? {
+        let walls = Walls { store: self.store(slot, Arc::clone(&slice)), limits: self.limits, calls: 0 };
+        let mut instance = Box::new(Instance { walls, publish: None, events: None, access: None, enhanced_access: None });
+        instance.walls.arm(limit_ms, HOST_CALLS_AT_START);
+        let started = self.start(&mut instance).await;
+        let started = instance.walls.ended(started, limit_ms)?;
+        slice.starting.store(false, Ordering::Relaxed);
+        match started {
             None => Ok((instance, None)),
             Some(Ok(manifest)) => Ok((instance, Some(manifest))),
             Some(Err(text)) => Err(Failure::Fault { kind: super::FaultKind::Internal, text: text.into() }),
@@ -111,19 +123,16 @@ impl Program {
         }
     }
 
-    fn store(&self) -> Store<Host> {
-        let mut store = Store::new(self.engine.wasmtime(), Host::new(Arc::clone(&self.capabilities), self.limits.memory_bytes));
+    fn store(&self, slot: Slot, slice: Arc<Slice>) -> Store<Host> {
+        let (limits, figures) = (&self.limits, &self.figures);
+        let together = Arc::clone(&self.engine.room().memory);
+        let memory = Memory::new(limits.memory_bytes, limits.table_elements, together, figures.memory_bytes.clone());
+        let alive = Alive::new(slot, figures.instances.clone());
+        let host = Host::new(Arc::clone(&self.capabilities), memory, slice, alive);
+        let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(self.limits.returned_bytes);
-        store.epoch_deadline_callback(|mut store| {
-            let host = store.data_mut();
-            if host.ticks_left == 0 {
-                return Ok(UpdateDeadline::Interrupt);
-            }
-            host.ticks_left -= 1;
-            // tokio's own yield lets sockets and timers be looked at too, before this task goes on.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
+        store.epoch_deadline_callback(|mut store| store.data_mut().tick());
         store
     }
 }
@@ -151,6 +160,23 @@ impl Instance {
         std::mem::take(&mut self.walls.store.data_mut().circumstances)
     }
 
+    /// Why it must not take another call, if it has had enough.
+    pub(super) fn worn(&self) -> Option<&'static str> {
+        let Walls { store, limits, calls } = &self.walls;
+        if limits.recycle_after_calls > 0 && *calls >= limits.recycle_after_calls {
+            Some("calls")
+        } else if store.data().memory.used_bytes() >= limits.recycle_at_bytes {
+            Some("memory")
+        } else {
+            None
+        }
+    }
+
+    /// Whether its slot is only for the trial of its version.
+    pub(super) fn is_for_trial(&self) -> bool {
+        self.walls.store.data().is_for_trial()
+    }
+
     /// What must outlive the process before the verdict of the last call is given; asked once for each.
     pub(super) fn rests_on(&mut self) -> Stamp {
         std::mem::take(&mut self.walls.store.data_mut().rests_on)
@@ -164,7 +190,7 @@ impl Instance {
     ) -> Result<Said<publish::Verdict>, Failure> {
         let function = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
         let (peer, properties) = (lower::peer(client), lower::user_properties(message));
-        let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let arguments = (context.clone(), lower::client(client, peer), lower::message(message, message.qos, &properties));
         self.walls.call(function, arguments).await
     }
 
@@ -177,7 +203,7 @@ impl Instance {
         let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
         let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
         let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), detail)).await
     }
 
     pub(super) async fn authenticate(
@@ -188,7 +214,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authenticate();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::credentials(credentials))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::credentials(credentials))).await
     }
 
     pub(super) async fn authorize(
@@ -200,7 +226,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::action(action), topic)).await
     }
 
     pub(super) async fn step(
@@ -211,7 +237,7 @@ impl Instance {
     ) -> Result<Said<enhanced_access::Verdict>, Failure> {
         let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::round(round))).await
     }
 }
 
@@ -219,10 +245,12 @@ impl Instance {
 struct Walls {
     store: Store<Host>,
     limits: Limits,
+    /// That it has taken.
+    calls: u64,
 }
 
 impl Walls {
-    /// Calls a function of the instance within its deadline.
+    /// Calls a function of the instance; it ends within its deadline as far as the guest runs, not while it waits in the host.
     async fn call<A, R>(&mut self, function: TypedFunc<A, (R,)>, arguments: A) -> Result<R, Failure>
     where
         A: ComponentNamedList + Lower + Send + Sync,
@@ -230,25 +258,25 @@ impl Walls {
         (R,): ComponentNamedList + Lift,
     {
         let limit_ms = self.limits.deadline_ms;
-        self.arm(limit_ms);
-        let ended = timeout(allowance(limit_ms), function.call_async(&mut self.store, arguments)).await;
+        self.calls += 1;
+        self.arm(limit_ms, self.limits.host_calls);
+        let ended = function.call_async(&mut self.store, arguments).await;
         self.ended(ended, limit_ms).map(|(answer,)| answer)
     }
 
-    /// Gives the next call its time. Interruptions are counted rather than the clock read, so that a guest does not pay for the time
-    /// in which the machine ran something else.
-    fn arm(&mut self, limit_ms: u64) {
-        self.store.data_mut().ticks_left = limit_ms.div_ceil(TICK.as_millis() as u64);
+    /// Gives the next call what it may take.
+    fn arm(&mut self, limit_ms: u64, host_calls: u64) {
+        self.store.data_mut().allow(Allowance { ticks: limit_ms.div_ceil(TICK.as_millis() as u64), host_calls });
         self.store.set_epoch_deadline(1);
     }
 
-    fn ended<T>(&mut self, ended: Result<wasmtime::Result<T>, Elapsed>, limit_ms: u64) -> Result<T, Failure> {
+    fn ended<T>(&mut self, ended: wasmtime::Result<T>, limit_ms: u64) -> Result<T, Failure> {
         let host = self.store.data();
         let printed = host.printed.take();
         let ended = match ended {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
-            Err(_elapsed) => Err(Failure::Deadline { limit_ms }),
+            Ok(_) if host.called_too_often() => Err(Failure::TooManyHostCalls { limit: self.limits.host_calls }),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
         };
         match printed {
             Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.log_printed(&text),
@@ -261,8 +289,16 @@ impl Walls {
         let cause = error.root_cause().to_string();
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             Failure::Deadline { limit_ms }
-        } else if error.is::<MemoryExhausted>() {
-            Failure::OutOfMemory { limit_bytes: self.limits.memory_bytes }
+        } else if let Some(refused) = error.downcast_ref::<Refused>() {
+            match *refused {
+                Refused::Memory => Failure::OutOfMemory { limit_bytes: self.limits.memory_bytes },
+                Refused::Table => Failure::TableTooLarge { limit_elements: self.limits.table_elements },
+                Refused::Together { limit_bytes } => Failure::NoMemory { limit_bytes },
+            }
+        } else if error.is::<TooManyHostCalls>() {
+            Failure::TooManyHostCalls { limit: self.limits.host_calls }
+        } else if error.is::<PoolConcurrencyLimitError>() {
+            Failure::NoRoom { waited_ms: 0 }
         } else if cause.contains(TOO_MUCH) {
             Failure::ReturnedTooMuch { limit_bytes: self.limits.returned_bytes }
         } else {
@@ -274,10 +310,6 @@ impl Walls {
             Failure::Trap { message, functions: error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default() }
         }
     }
-}
-
-fn allowance(limit_ms: u64) -> Duration {
-    Duration::from_millis(limit_ms) + SLACK
 }
 
 /// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust

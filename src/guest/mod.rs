@@ -7,7 +7,7 @@
 //!
 //! Invariants: a guest's misbehaviour is a [`Failure`] and never a panic; no lock is held over a call; a call ends within its deadline and
 //! an instance that trapped, ran over or was abandoned half-way is never used again; what crosses the boundary is checked here, so that
-//! the floors above see only valid messages and verdicts.
+//! the floors above see only valid messages and verdicts. A call that takes long goes on where it costs other connections nothing.
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
 //! network; clocks and random numbers are real, what a guest prints goes to the log. Compiled code is kept in a folder of the process's own
@@ -16,18 +16,23 @@
 mod bindings;
 mod breaker;
 mod cache;
+mod call;
 mod circuit;
 mod engine;
 mod failure;
+mod figures;
 mod host;
 mod imports;
 mod instance;
 mod limits;
 mod load;
 mod lower;
+mod overrun;
 mod pool;
 mod rehearsal;
+mod room;
 mod sample;
+mod share;
 mod stage;
 mod state;
 mod stdio;

@@ -103,7 +103,7 @@ impl Registry {
     /// # Errors
     /// The machine lacks what the engine needs.
     pub fn new(settings: &Runtime, metrics: &Arc<Metrics>, differences: mpsc::Sender<Difference>) -> Result<Self, EngineError> {
-        let (engine, vault) = (Engine::new()?.with_cache(settings, metrics), Vault::new(settings));
+        let (engine, vault) = (Engine::new(settings)?.with_cache(settings, metrics), Vault::new(settings));
         let states = States::in_memory(metrics);
         Ok(Registry { engine, states, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
     }

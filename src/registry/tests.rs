@@ -28,7 +28,7 @@ fn component(name: &str) -> Vec<u8> {
 impl Deployment {
     fn new() -> Self {
         let metrics = Metrics::new();
-        let registry = Registry::for_trial(&Config::parse(Path::new("h.toml"), "").0.runtime, &metrics).unwrap();
+        let registry = Registry::for_trial(&config::Runtime::default(), &metrics).unwrap();
         Deployment { folder: tempfile::tempdir().unwrap(), metrics, registry }
     }
 

@@ -140,10 +140,10 @@ async fn load(args: &Args, config: &Config, name: &str) -> Result<Arc<Guest>, Ex
         let near = nearest(name, known).map_or_else(|| "choose one with --name".to_owned(), |near| format!("did you mean --name {near}?"));
         return Err(Exit::Usage(format!("{} has no guest \"{name}\"; {near}", args.file.config.display())));
     };
-    let configured = with_settings(configured, &args.settings);
+    let configured = for_replay(configured, &args.settings);
     let bytes = read(&args.guest)?;
     let metrics = Metrics::new();
-    let engine = Engine::new().context("starting the guest engine")?;
+    let engine = Engine::new(&config.runtime).context("starting the guest engine")?;
     let loaded = Guest::load(&engine, &configured, &config.keys, bytes, State::new(), &metrics).await;
     loaded.map_err(|errors| {
         let file = args.guest.display();
@@ -152,8 +152,9 @@ async fn load(args: &Args, config: &Config, name: &str) -> Result<Arc<Guest>, Ex
     })
 }
 
-fn with_settings(configured: &config::Guest, settings: &[(String, String)]) -> config::Guest {
+fn for_replay(configured: &config::Guest, settings: &[(String, String)]) -> config::Guest {
     let mut configured = configured.clone();
+    configured.limits.cpu_share = 1.0; // there is nobody beside it
     for (name, value) in settings {
         configured.settings.retain(|(other, _)| other != name);
         configured.settings.push((name.clone(), value.clone()));

@@ -28,7 +28,7 @@ fn words(rehearsed: &Rehearsed) -> Vec<String> {
 
 #[tokio::test]
 async fn a_call_meets_the_circumstances_that_it_met() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let real = verifier(&engine, "secret", "max_age_s = 30").await;
     let mut samples = Vec::new();
     for (id, nonce, secret) in [(1, "n1", "secret"), (2, "n1", "secret"), (3, "n2", "guessed"), (1, "n1", "secret")] {
@@ -59,7 +59,7 @@ async fn a_call_meets_the_circumstances_that_it_met() {
 
 #[tokio::test]
 async fn a_fresh_call_reads_through_to_the_real_state() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let real = verifier(&engine, "secret", "").await;
     let sample = traced(&real, 1, command("n1", b"secret")).await;
     let stranger = Sample { id: 2, recorded: Recorded::default(), ..sample };
@@ -75,7 +75,7 @@ async fn a_fresh_call_reads_through_to_the_real_state() {
 
 #[tokio::test]
 async fn failures_are_held_against_nobody() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let passing = load(&engine, "identity", "").await.unwrap();
     let sample = traced(&passing, 1, message()).await;
     let trapping = hostile(&engine, "trap", "").await.unwrap();
@@ -91,7 +91,7 @@ async fn failures_are_held_against_nobody() {
 
 #[tokio::test]
 async fn what_is_incomplete_is_not_asked() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let passing = load(&engine, "identity", "").await.unwrap();
     let sample = traced(&passing, 1, message()).await;
     let truncated = Sample { recorded: Recorded { truncated: true, ..sample.recorded.clone() }, ..sample.clone() };
