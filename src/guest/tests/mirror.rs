@@ -34,8 +34,11 @@ fn who(asked: &Asked<'_>, client: &Client) -> Vec<Header> {
 }
 
 fn said(message: &Message, qos: QoS) -> KafkaRecord {
-    let mut headers =
-        vec![header("topic", &message.topic), header("qos", qos.level().to_string()), header("retain", message.retain.to_string())];
+    let mut headers = vec![
+        header("topic", &message.topic),
+        header("qos", qos.level().to_string()),
+        header("retain", message.retain.to_string()),
+    ];
     let mut key = None;
     if let Some(properties) = &message.properties {
         headers.extend(properties.expiry_s.iter().map(|seconds| header("expiry", seconds.to_string())));
@@ -54,7 +57,8 @@ fn what(detail: &Detail) -> Vec<KafkaRecord> {
         [vec![numbers], of.user_properties.clone()].concat()
     };
     let closing = |of: &Closing| vec![header(of.reason_code.to_string(), &of.reason)];
-    let subscription = |of: &Subscription| header(&of.filter, format!("{} {} {}", of.qos.level(), of.no_local, of.retain_as_published));
+    let subscription =
+        |of: &Subscription| header(&of.filter, format!("{} {} {}", of.qos.level(), of.no_local, of.retain_as_published));
     let publisher = |message: &Message| header("publisher", &message.publisher);
     let (headers, message) = match detail {
         Detail::ClientConnect(of) | Detail::ClientConnected(of) => (connection(of), None),
@@ -117,8 +121,11 @@ fn every_hook_that_observes_is_mirrored() {
 fn a_publish_is_mirrored() {
     Glass::new().hold_to((any::<(u64, u64)>(), text(), clients(), messages()), |glass, ((id, time_ms), node, client, message)| {
         let asked = Asked::new(id, time_ms, &node);
-        let expected =
-            Changes { headers: who(&asked, &client), records: Some(vec![said(&message, message.qos)]), message: Some(message.clone()) };
+        let expected = Changes {
+            headers: who(&asked, &client),
+            records: Some(vec![said(&message, message.qos)]),
+            message: Some(message.clone()),
+        };
         let verdict = glass.runtime.block_on(glass.mirror.guest.publish(asked, &Arc::new(client), &Arc::new(message)));
         prop_assert_eq!(verdict, Ok(PublishVerdict::Change(expected)));
         Ok(())
