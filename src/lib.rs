@@ -22,7 +22,7 @@
 //!     admin          HTTP for operators; a stranger to the broker, asks through a channel
 //!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
 //!                    capture (calls → files)
-//!  3  registry       who runs what: loading and vetting guests, file watch
+//!  3  registry       who runs what: vetting guests, canaries and shadows, going back, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
 //!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills, guests' state
