@@ -114,15 +114,15 @@ impl Measured {
 pub(in crate::cli::bench) fn table(all: &[Measured]) -> String {
     let Some(first) = all.first() else { return String::new() };
     let mut text = format!(
-        "{:<16} {:>9} {:>9} {:>7}    {:>7} {:>7}    {:>9}  hostile calls that failed\n{:<16} {:>9} {:>9} {:>7}    {:>7} {:>7}    {:>9}\n",
-        "beside", "alone", "beside", "ratio", "chance", "memory", "answered", "", "p99 ms", "p99 ms", "", "", "MiB", ""
+        "{:<16} {:>8} {:>8} {:>7}   {:>7} {:>7}   {:>9}  hostile calls that failed\n{:<16} {:>8} {:>8} {:>7}   {:>7} {:>7}\n",
+        "neighbour of", "alone", "beside", "ratio", "chance", "memory", "answered", "", "p99, ms", "p99, ms", "", "", "MiB"
     );
     let mark = |held| if held { "✓" } else { "✗" };
     for measured in all {
         let (quiet, bounded) = measured.holds();
         let failures: Vec<String> = measured.failures.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         text += &format!(
-            "{:<16} {:>9.2} {:>9.2} {:>7.2} {}  {:>7.2} {:>7.0} {}  {:>9}  {}\n",
+            "{:<16} {:>8.2} {:>8.2} {:>7.2} {} {:>7.2} {:>7.0} {} {:>9}  {}\n",
             measured.mode,
             measured.alone_us() / 1_000.0,
             median(measured.pairs.iter().map(|pair| pair.beside_us as f64)) / 1_000.0,
