@@ -255,6 +255,7 @@ impl Bridge {
         if let Some(admin) = &self.admin {
             admin.drain();
         }
+        self.pipeline.hurry();
         self.broker.drain(deadline).await;
         self.producer.drain(deadline).await
     }

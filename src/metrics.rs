@@ -101,6 +101,10 @@ metrics! {
     guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
+    guest_circuit: GaugePerName = "guest_circuit", "0 while the guest's circuit is closed, 1 half-open, 2 open (the sum over its versions), per guest";
+    guest_circuit_openings: PerName = "guest_circuit_openings", "Times that a circuit opened, or opened again after a trial, per guest";
+    guest_retries: PerName = "guest_retries", "Further calls because of retry, per guest";
+    guest_dead_letters: PerName = "guest_dead_letters", "Events kept as dead letters, per guest that failed";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
     access_refusals: PerReason = "access_refusals", "Clients, publishes and subscriptions refused, per hook and who refused";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";

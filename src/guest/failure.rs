@@ -8,10 +8,12 @@ use crate::event::Text;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It crashed. The instance is gone.
-    #[error("it trapped: {message}")]
+    #[error("it trapped: {message}{}", in_functions(functions))]
     Trap {
-        /// The trap, the guest's last words and its innermost functions.
+        /// The trap and the guest's last words.
         message: String,
+        /// The guest's functions that it happened in, innermost first; those by which Rust panics are left out.
+        functions: Vec<String>,
     },
     /// It took too long. The instance is gone.
     #[error("it ran longer than {limit_ms} ms")]
@@ -48,6 +50,12 @@ pub enum Failure {
         /// The bound that was met, milliseconds.
         waited_ms: u64,
     },
+    /// It was not called: it failed too often, and its circuit is open.
+    #[error("it failed too often and is not asked for another {for_ms} ms (breaker.open_for)")]
+    BreakerOpen {
+        /// Until it is tried again, milliseconds; 0 while that is under way.
+        for_ms: u64,
+    },
     /// It does not export the interface that was called; the registry refuses such routes.
     #[error("it does not export the interface `{0}`")]
     NotExported(&'static str),
@@ -74,6 +82,11 @@ impl fmt::Display for FaultKind {
     }
 }
 
+/// The end of a trap's text.
+fn in_functions(functions: &[String]) -> String {
+    if functions.is_empty() { String::new() } else { format!("; in {}", functions.join(" < ")) }
+}
+
 impl Failure {
     /// A stable word, for metrics and records.
     pub const fn reason(&self) -> &'static str {
@@ -87,7 +100,28 @@ impl Failure {
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",
             Failure::InvalidVerdict(_) => "invalid-verdict",
             Failure::NoInstance { .. } => "no-instance",
+            Failure::BreakerOpen { .. } => "breaker-open",
             Failure::NotExported(_) => "not-exported",
+        }
+    }
+
+    /// Whether it counts against the guest's version, so that enough of it opens its circuit. Not when the event was wrong (the guest has said
+    /// so), when the guest was not called, and when it never could have been.
+    pub const fn is_against_the_guest(&self) -> bool {
+        !matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. } | Failure::BreakerOpen { .. } | Failure::NotExported(_))
+    }
+
+    /// Whether the same question may be answered the next time, so that `retry` makes sense: always, but for an event that is wrong and
+    /// for an interface that is not there. Also a trap: another instance answers, perhaps another version.
+    pub const fn may_pass(&self) -> bool {
+        !matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. } | Failure::NotExported(_))
+    }
+
+    /// The guest's functions in which it trapped, innermost first; none for other failures.
+    pub fn functions(&self) -> &[String] {
+        match self {
+            Failure::Trap { functions, .. } => functions,
+            _ => &[],
         }
     }
 }

@@ -31,7 +31,9 @@ use crate::{
 /// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
 const SLACK: Duration = Duration::from_millis(200);
 /// Innermost functions named in a failure.
-const NAMED_FRAMES: usize = 8;
+const NAMED_FRAMES: usize = 16;
+/// What is kept of one function's name, bytes: generic ones have no end.
+const MAX_NAME_BYTES: usize = 512;
 /// Parts of the names of functions that Rust panics with.
 const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
 /// What is kept of a trap's description, bytes.
@@ -251,12 +253,8 @@ impl Walls {
             if let Some(text) = printed {
                 message = format!("{message}; it printed: {text}");
             }
-            let functions = error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default();
-            if !functions.is_empty() {
-                message = format!("{message}; in {functions}");
-            }
             message.truncate(message.floor_char_boundary(MAX_TRAP_BYTES));
-            Failure::Trap { message }
+            Failure::Trap { message, functions: error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default() }
         }
     }
 }
@@ -267,9 +265,9 @@ fn allowance(limit_ms: u64) -> Duration {
 
 /// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust
 /// panics are left out: they are the same every time.
-fn functions(backtrace: &WasmBacktrace) -> String {
+fn functions(backtrace: &WasmBacktrace) -> Vec<String> {
     let text = backtrace.to_string();
     let names = text.lines().filter_map(|line| line.split_once(" - ")).map(|(_, name)| name.split_once('!').map_or(name, |(_, name)| name));
     let own = names.filter(|name| !PANICKING.iter().any(|part| name.contains(part)));
-    own.take(NAMED_FRAMES).collect::<Vec<_>>().join(" < ")
+    own.take(NAMED_FRAMES).map(|name| name.get(..name.floor_char_boundary(MAX_NAME_BYTES)).unwrap_or(name).to_owned()).collect()
 }

@@ -13,6 +13,8 @@
 //! compiling.
 
 mod bindings;
+mod breaker;
+mod circuit;
 mod engine;
 mod failure;
 mod host;
@@ -31,6 +33,7 @@ mod version;
 mod tests;
 
 pub use self::{
+    breaker::Circuit,
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::LoadError,

@@ -211,6 +211,54 @@ async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
     }
 }
 
+/// It is left alone, tried again, and its state is told to those who wait and to those who look.
+#[tokio::test]
+async fn the_circuit_to_a_guest_that_fails_opens() {
+    let engine = Engine::new().unwrap();
+    let loaded =
+        hostile(&engine, "trap-sometimes", "instances = 1 }\nbreaker = { min_calls = 3, open_for = \"100ms\", probes = 1").await.unwrap();
+    let ask = async |payload: &'static str| {
+        let message = Message { payload: payload.into(), ..message() };
+        loaded.guest.publish(ASKED, &client(), &Arc::new(message)).await.map_err(|failure| failure.reason())
+    };
+    let page = |line: &str| assert!(loaded.metrics.render().contains(line), "{line}: {}", loaded.metrics.render());
+    let mut changes = loaded.guest.circuit_changes();
+    page("hookgate_guest_circuit{name=\"hostile\"} 0");
+    for payload in ["good", "a trap"] {
+        let _ = ask(payload).await;
+    }
+    assert_eq!((loaded.guest.circuit(), changes.has_changed().unwrap()), (Circuit::Closed, false));
+    assert_eq!(ask("a trap").await, Err("trap"));
+    changes.changed().await.unwrap();
+    assert_eq!((loaded.guest.circuit(), *changes.borrow_and_update()), (Circuit::Open, Circuit::Open));
+    page("hookgate_guest_circuit{name=\"hostile\"} 2");
+    // Tried again and again until it answers.
+    let mut refused = 0;
+    while ask("a trap").await == Err("breaker-open") {
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(loaded.guest.circuit(), Circuit::Open, "the probe failed");
+    while ask("good").await == Err("breaker-open") {
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(loaded.guest.circuit(), Circuit::Closed);
+    changes.changed().await.unwrap();
+    assert_eq!(*changes.borrow(), Circuit::Closed);
+    page("hookgate_guest_circuit{name=\"hostile\"} 0");
+    page("hookgate_guest_circuit_openings_total{name=\"hostile\"} 2");
+    page(&format!("hookgate_guest_failures_total{{name=\"hostile\",reason=\"breaker-open\"}} {refused}"));
+    // A version that leaves service takes its part of the figure along.
+    for _ in 0..4 {
+        let _ = ask("a trap").await;
+    }
+    page("hookgate_guest_circuit{name=\"hostile\"} 2");
+    let Loaded { guest, metrics } = loaded;
+    drop(guest);
+    assert!(metrics.render().contains("hookgate_guest_circuit{name=\"hostile\"} 0"));
+}
+
 /// The same instance's pool serves before and after.
 #[tokio::test]
 async fn a_guest_that_traps_sometimes_judges_the_rest() {
@@ -305,17 +353,15 @@ async fn a_nonce_is_remembered_over_versions() {
     let (config, keys) = table(
         "[[key]]\nname = \"lock-hmac\"\ntext = \"secret\"\n[[guest]]\nname = \"verify\"\npath = \"x\"\ngrants = [\"settings\", \"crypto\", \"state\"]\nkeys = [\"lock-hmac\"]",
     );
-    let mut event_id = 0;
-    for (nonce, secret, expected) in [
+    for (event_id, (nonce, secret, expected)) in (1..).zip([
         ("n1", "secret", None),
         ("n1", "secret", Some("replayed")),
         ("n2", "guessed", Some("bad-signature")),
         ("n2", "secret", None),
         ("n2", "secret", Some("replayed")),
-    ] {
+    ]) {
         let component = component("lock_command_verifier");
         let guest = Guest::load(&engine, &config, &keys, component, Arc::clone(&state), &metrics).await.unwrap();
-        event_id += 1;
         let verdict = guest
             .publish(Asked { id: event_id, time_ms: 1_700_000_001_000, ..ASKED }, &client(), &Arc::new(command(nonce, secret.as_bytes())))
             .await;

@@ -3,9 +3,12 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    breaker::Circuit,
+    circuit::{Fuse, Passage},
     engine::Engine,
     failure::Failure,
     host::Capabilities,
@@ -28,6 +31,7 @@ pub struct Guest {
     digest: String,
     program: Program,
     pool: Pool,
+    fuse: Fuse,
     hooks: Vec<Hook>,
     calls: Counter,
     nanoseconds: Counter,
@@ -74,6 +78,7 @@ impl Guest {
         let hooks = check_manifest(manifest, &program.capabilities)?;
         Ok(Arc::new(Guest {
             name: config.name.clone(),
+            fuse: Fuse::new(&config.name, &digest, config.breaker, metrics),
             digest,
             pool: Pool::new(first, config.limits.instances, config.limits.instance_wait_ms),
             program,
@@ -113,13 +118,24 @@ impl Guest {
         self.exports(hook.kind()) && (self.hooks.is_empty() || self.hooks.contains(&hook))
     }
 
+    /// Whether it is asked; one that fails too often is left alone for a while. Costs one load.
+    pub fn circuit(&self) -> Circuit {
+        self.fuse.circuit()
+    }
+
+    /// Tells of changes of [`Guest::circuit`] without anybody looking; the latest is kept for those who look late.
+    pub fn circuit_changes(&self) -> watch::Receiver<Circuit> {
+        self.fuse.changes()
+    }
+
     /// Asks about a message that was published.
     ///
     /// # Errors
     /// It gave no verdict.
     pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Result<PublishVerdict, Failure> {
+        let passage = self.fuse.admit()?;
         let verdict = self.ask_publish(&asked.context(), client, message).await;
-        self.noted(verdict)
+        self.noted(passage, verdict)
     }
 
     /// Asks about something that happened.
@@ -127,8 +143,9 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
+        let passage = self.fuse.admit()?;
         let verdict = self.ask_observe(&asked.context(), event).await;
-        self.noted(verdict)
+        self.noted(passage, verdict)
     }
 
     /// Asks whether a client may come in.
@@ -136,12 +153,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Result<Answer, Failure> {
+        let passage = self.fuse.admit()?;
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
@@ -149,12 +167,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Result<Answer, Failure> {
+        let passage = self.fuse.admit()?;
         let answer = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
             verdict::access(turn.end(answer)?)
         };
-        self.noted(answer.await)
+        self.noted(passage, answer.await)
     }
 
     /// Whether it knows enhanced authentication.
@@ -167,12 +186,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn step(&self, asked: Asked<'_>, client: &Arc<Client>, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let passage = self.fuse.admit()?;
         let verdict = async {
             let mut turn = self.turn(Kind::Access).await?;
             let answer = turn.lease.instance.step(&asked.context(), client, round).await;
             verdict::exchange(turn.end(answer)?)
         };
-        self.noted(verdict.await)
+        self.noted(passage, verdict.await)
     }
 
     async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
@@ -200,7 +220,8 @@ impl Guest {
     }
 
     /// Counts and logs a failure on its way to whoever asked.
-    fn noted<T>(&self, verdict: Result<T, Failure>) -> Result<T, Failure> {
+    fn noted<T>(&self, passage: Passage<'_>, verdict: Result<T, Failure>) -> Result<T, Failure> {
+        passage.end(&verdict);
         if let Err(failure) = &verdict {
             let label = ReasonLabel { name: self.name.clone(), reason: failure.reason().to_owned() };
             self.metrics.guest_failures.get_or_create(&label).inc();

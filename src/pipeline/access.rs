@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     Pipeline,
+    ask::Heard,
     chain::{IMPLEMENTATION_SPECIFIC_ERROR, note_failure},
     plan::{Plan, Route},
     route::{self, Shaping},
@@ -19,10 +20,10 @@ use crate::{
     access,
     config::{Authenticator, Authorizer, OnFailure, Permission},
     event::{Action, Answer, Client, Credentials, Denial, Detail, DropReason, Receipt, Ruling, Text, now_ms},
-    guest::{Asked, Failure, Guest},
+    guest::{Asked, Guest},
     hook::Hook,
     metrics::ReasonLabel,
-    registry::{Answered, Serving},
+    registry::Serving,
     topic,
 };
 
@@ -165,11 +166,11 @@ impl Pipeline {
                     continue;
                 }
                 before.push(guest);
-                let Answered { by, answer } = match question {
-                    Question::Authenticate(credentials) => guest.authenticate(asked, client, credentials).await,
-                    Question::Authorize(action, topic) => guest.authorize(asked, client, *action, topic).await,
+                let heard = match question {
+                    Question::Authenticate(credentials) => self.ask_authenticate(route, guest, asked, client, credentials).await,
+                    Question::Authorize(action, topic) => self.ask_authorize(route, guest, asked, client, (*action, topic)).await,
                 };
-                if let Some(decided) = weigh(route, &by, answer) {
+                if let Some(decided) = weigh(route, heard) {
                     return Some(decided);
                 }
             }
@@ -233,15 +234,15 @@ impl Question<'_> {
 }
 
 /// What one guest's answer comes to under its route's policy; `None`: ask the next.
-fn weigh(route: &Route, guest: &Guest, answer: Result<Answer, Failure>) -> Option<Decided> {
-    match answer {
-        Ok(answer) => Decided::of(answer, guest.name()),
+fn weigh(route: &Route, heard: Heard<Answer>) -> Option<Decided> {
+    match heard.answer {
+        Ok(answer) => Decided::of(answer, heard.by.name()),
         Err(failure) => {
-            note_failure(route, guest, &failure);
+            note_failure(route, &heard.by, &failure);
             if route.on_failure == OnFailure::Pass {
                 return None;
             }
-            Some(failed(guest))
+            Some(failed(&heard.by))
         }
     }
 }

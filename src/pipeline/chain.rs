@@ -1,22 +1,25 @@
-//! Asks the guests of the routes that an event meets, in configuration order.
+//! The one verdict of all guests that a publish meets: the strictest of deny, dead letter, drop, change and pass.
 //!
-//! On `message.publish` all matching routes make *one* verdict: their guests are asked one after the other, each seeing what the former
-//! left, each at most once per message, and the first `deny` or `drop` ends it. A route is matched against the topic as it is when its
-//! turn comes. On hooks that observe, every route is on its own: its guests shape its records.
+//! The matching routes are taken in configuration order, and the guests of each in theirs; each sees what the former left, each is asked
+//! at most once per message, by the first route that names it. A route is matched against the topic as it is when its turn comes. Nothing is
+//! stricter than `deny`, so that it ends the questions. A `drop` does not: whoever comes later may still deny, whichever of them
+//! was configured first, and a message that is forged is never acknowledged because somebody else had no use for it.
 
 use std::sync::Arc;
 
-use crate::{
-    config::OnFailure,
-    event::{Denial, DropReason, Event, Message, ObserveVerdict, PublishVerdict, Text},
-    guest::{Asked, Failure, Guest},
-    registry::{Answered, Serving},
-};
-
 use super::{
     Decision, Pipeline,
+    ask::Heard,
+    letter::Letter,
     plan::{Plan, Route},
     route::Shaping,
+};
+use crate::{
+    config::OnFailure,
+    event::{Changes, Denial, DropReason, Event, Message, PublishVerdict, Text},
+    guest::{Asked, Failure, Guest},
+    hook::Hook,
+    registry::Serving,
 };
 
 /// MQTT 5 reason code "implementation specific error": what a client hears when a guest failed.
@@ -26,20 +29,33 @@ pub(super) const IMPLEMENTATION_SPECIFIC_ERROR: u8 = 0x83;
 pub(super) enum Judgement<'a> {
     /// Let through, as it is now, with the shaping of each matching route.
     Through(Arc<Message>, Vec<(&'a Route, Shaping)>),
-    /// Ended, with what the broker does and what `message.dropped` says.
-    Ended(Decision, DropReason, Text),
-    /// Set aside for the dead letter topic.
-    DeadLetter { route: &'a Route, guest: String, failure: String },
+    /// It reaches nobody.
+    Ended(Box<Ending<'a>>),
 }
 
-/// What a chain did to the event of a hook that observes.
-pub(super) enum Shape {
-    /// The records to make.
-    Records(Shaping),
-    /// None.
-    Nothing,
-    /// The dead letter instead.
-    DeadLetter { guest: String, failure: String },
+/// The end of a message.
+pub(super) struct Ending<'a> {
+    /// What the broker does.
+    pub(super) decision: Decision,
+    /// What `message.dropped` says.
+    pub(super) reason: DropReason,
+    /// The guest's own words, or who failed and how.
+    pub(super) explanation: Text,
+    /// The message as the guest saw it that ended it.
+    pub(super) message: Arc<Message>,
+    /// The event is kept for an operator.
+    pub(super) letter: Option<Letter<'a>>,
+}
+
+impl Ending<'_> {
+    /// Of two ends the stricter one holds, of equals the first. A dead letter is a drop that loses nothing.
+    fn strictness(&self) -> u8 {
+        match (&self.decision, &self.letter) {
+            (Decision::Deny(_), _) => 2,
+            (_, Some(_)) => 1,
+            (_, None) => 0,
+        }
+    }
 }
 
 /// The one verdict of all routes that a publish meets.
@@ -47,8 +63,9 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
     let mut message = message;
     let mut matched: Vec<(&Route, Shaping)> = Vec::new();
     let mut before: Vec<&Arc<Serving>> = Vec::new();
+    let mut ended: Option<Box<Ending<'_>>> = None;
     let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
-    for route in plan.routes(crate::hook::Hook::MessagePublish) {
+    for route in plan.routes(Hook::MessagePublish) {
         if !route.takes_topic(&message.topic) {
             continue;
         }
@@ -58,59 +75,71 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
                 continue; // a nonce is new only once
             }
             before.push(guest);
-            let Answered { by, answer } = guest.publish(asked, &event.client, &message).await;
-            match weigh(pipeline, route, &by, answer) {
+            let heard = pipeline.ask_publish(route, guest, asked, &event.client, &message).await;
+            match weigh(pipeline, route, heard, &message) {
                 Weighed::Pass => {}
                 Weighed::Change(changes) => apply(changes, &mut message, &mut shaping),
-                Weighed::End(decision, reason, words) => return Judgement::Ended(decision, reason, words),
-                Weighed::DeadLetter(failure) => {
-                    return Judgement::DeadLetter { route, guest: guest.name().to_owned(), failure };
+                Weighed::End(end) if matches!(end.decision, Decision::Deny(_)) => return Judgement::Ended(end),
+                Weighed::End(end) => {
+                    if ended.as_ref().is_none_or(|ended| end.strictness() > ended.strictness()) {
+                        ended = Some(end);
+                    }
                 }
             }
         }
         matched.push((route, shaping));
     }
-    Judgement::Through(message, matched)
+    ended.map_or_else(|| Judgement::Through(message, matched), Judgement::Ended)
 }
 
 /// What one guest's answer comes to under its route's policy.
-enum Weighed {
+enum Weighed<'a> {
     Pass,
-    Change(crate::event::Changes),
-    End(Decision, DropReason, Text),
-    DeadLetter(String),
+    Change(Changes),
+    End(Box<Ending<'a>>),
 }
 
-fn weigh(pipeline: &Pipeline, route: &Route, guest: &Guest, answer: Result<PublishVerdict, Failure>) -> Weighed {
-    match answer {
+fn weigh<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<PublishVerdict>, message: &Arc<Message>) -> Weighed<'a> {
+    let guest = &heard.by;
+    let end = |decision, reason, explanation| {
+        Weighed::End(Box::new(Ending { decision, reason, explanation, message: Arc::clone(message), letter: None }))
+    };
+    match heard.answer {
         Ok(PublishVerdict::Pass) => Weighed::Pass,
         Ok(PublishVerdict::Change(changes)) => Weighed::Change(changes),
         Ok(PublishVerdict::Drop(why)) => {
             pipeline.count_refusal(guest.name(), "drop");
-            Weighed::End(Decision::Swallow, DropReason::Filtered, why)
+            end(Decision::Swallow, DropReason::Filtered, why)
         }
         Ok(PublishVerdict::Deny(denial)) => {
             pipeline.count_refusal(guest.name(), "deny");
             let reason = denial.reason.clone();
-            Weighed::End(Decision::Deny(denial), DropReason::Denied, reason)
+            end(Decision::Deny(denial), DropReason::Denied, reason)
         }
-        Err(failure) => {
-            note_failure(route, guest, &failure);
-            let words = format!("guest {}: {}", guest.name(), failure.reason());
-            match route.on_failure {
-                OnFailure::Pass => Weighed::Pass,
-                OnFailure::Drop => Weighed::End(Decision::Swallow, DropReason::GuestFailed, words.into()),
-                OnFailure::DeadLetter => Weighed::DeadLetter(failure.to_string()),
-                OnFailure::Deny => {
-                    let denial = Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") };
-                    Weighed::End(Decision::Deny(denial), DropReason::GuestFailed, words.into())
-                }
-            }
+        Err(ref failure) if route.on_failure == OnFailure::Pass => {
+            note_failure(route, guest, failure);
+            Weighed::Pass
+        }
+        Err(ref failure) => {
+            note_failure(route, guest, failure);
+            Weighed::End(Box::new(failed(route, &heard, failure, message)))
         }
     }
 }
 
-fn apply(changes: crate::event::Changes, message: &mut Arc<Message>, shaping: &mut Shaping) {
+/// What becomes of a message on which a guest failed that does not fail open.
+fn failed<'a>(route: &'a Route, heard: &Heard<PublishVerdict>, failure: &Failure, message: &Arc<Message>) -> Ending<'a> {
+    let decision = match route.on_failure {
+        OnFailure::Deny => Decision::Deny(Denial { reason_code: IMPLEMENTATION_SPECIFIC_ERROR, reason: Text::from_static("guest-failed") }),
+        OnFailure::Pass | OnFailure::Drop | OnFailure::DeadLetter => Decision::Swallow,
+    };
+    let letter = (route.on_failure == OnFailure::DeadLetter).then(|| Letter::new(route, heard, failure));
+    let kept = if letter.is_some() { ", kept as a dead letter" } else { "" };
+    let explanation = format!("guest {}: {}{kept}", heard.by.name(), failure.reason()).into();
+    Ending { decision, reason: DropReason::GuestFailed, explanation, message: Arc::clone(message), letter }
+}
+
+fn apply(changes: Changes, message: &mut Arc<Message>, shaping: &mut Shaping) {
     if let Some(changed) = changes.message {
         *message = Arc::new(changed);
     }
@@ -122,36 +151,14 @@ fn apply(changes: crate::event::Changes, message: &mut Arc<Message>, shaping: &m
     }
 }
 
-/// What the guests of one route make of an event that merely happened.
-pub(super) async fn shape(pipeline: &Pipeline, route: &Route, event: &Event) -> Shape {
-    let mut shaping = Shaping::default();
-    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
-    for guest in &route.guests {
-        let Answered { by, answer } = guest.observe(asked, event).await;
-        match answer {
-            Ok(ObserveVerdict::Pass) => {}
-            Ok(ObserveVerdict::Annotate(headers)) => shaping.headers.extend(headers),
-            Ok(ObserveVerdict::Emit(records)) => shaping.records.get_or_insert_default().extend(records),
-            Ok(ObserveVerdict::Drop(why)) => {
-                pipeline.count_refusal(guest.name(), "drop");
-                tracing::debug!(route = route.name, guest = guest.name(), %why, "a guest wants no record of this event");
-                return Shape::Nothing;
-            }
-            Err(failure) => {
-                note_failure(route, &by, &failure);
-                match route.on_failure {
-                    OnFailure::Pass => {}
-                    OnFailure::Drop | OnFailure::Deny => return Shape::Nothing,
-                    OnFailure::DeadLetter => {
-                        return Shape::DeadLetter { guest: guest.name().to_owned(), failure: failure.to_string() };
-                    }
-                }
-            }
-        }
+pub(super) fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
+    let (route, guest, digest) = (&route.name, guest.name(), guest.digest());
+    match failure {
+        // The opening of its circuit was logged, and what it refuses is counted.
+        Failure::BreakerOpen { .. } => tracing::debug!(route, guest, digest, %failure, "a guest was not asked"),
+        _ => tracing::warn!(route, guest, digest, %failure, "a guest gave no verdict"),
     }
-    Shape::Records(shaping)
 }
 
-pub(super) fn note_failure(route: &Route, guest: &Guest, failure: &Failure) {
-    tracing::warn!(route = route.name, guest = guest.name(), digest = guest.digest(), %failure, "a guest gave no verdict");
-}
+#[cfg(test)]
+mod tests;

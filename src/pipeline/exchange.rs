@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Pipeline,
     access::{Decided, failed},
+    ask::Heard,
     plan::Plan,
 };
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     event::{Bytes, Client, Denial, ExchangeVerdict, Round, Step, Text, now_ms},
     guest::{Asked, Guest},
     hook::Hook,
-    registry::Answered,
 };
 
 /// Rounds of one exchange; the longest known methods take three.
@@ -77,7 +77,7 @@ impl Pipeline {
                     memo: &exchange.memo,
                     again: exchange.again,
                 };
-                let Answered { by, answer } = guest.step(asked, exchange.partner.as_ref(), client, round).await;
+                let Heard { by, answer, .. } = self.ask_step(route, guest, asked, exchange.partner.as_ref(), client, round).await;
                 let verdict = match answer {
                     Ok(verdict) => verdict,
                     Err(failure) => {

@@ -5,11 +5,16 @@
 //! Absent: sockets and packets (the sources above), the producer's queues and retries (`kafka` below).
 
 mod access;
+mod ask;
 mod chain;
 mod exchange;
 mod format;
+mod letter;
 mod plan;
 mod route;
+mod shape;
+#[cfg(test)]
+mod stage;
 
 use std::sync::{
     Arc,
@@ -18,18 +23,23 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
 
-use self::chain::{Judgement, Shape};
 pub use self::{
     access::{Permissions, Refused},
     exchange::Exchange,
     plan::Plan,
 };
+use self::{
+    chain::{Ending, Judgement},
+    letter::Letter,
+    shape::Shape,
+};
 use crate::{
     config::Ack,
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
     hook::Hook,
-    kafka::Producer,
+    kafka::{Producer, Record},
     metrics::{Metrics, ReasonLabel},
 };
 
@@ -52,6 +62,8 @@ pub struct Pipeline {
     producer: Option<Producer>,
     next_id: AtomicU64,
     plans: AtomicU64,
+    /// Whether the process is ending, so that nobody waits before a guest is asked again.
+    hurried: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -97,6 +109,7 @@ impl Pipeline {
             producer: None,
             next_id: AtomicU64::new(first_id),
             plans: AtomicU64::new(0),
+            hurried: watch::Sender::new(false),
             metrics,
             counted,
         }
@@ -146,21 +159,14 @@ impl Pipeline {
                 receipt.settle(Outcome::Stored);
                 Decision::Accept(message)
             }
-            Judgement::Ended(decision, reason, explanation) => {
-                let Detail::MessagePublish(message) = event.detail else { return decision };
+            Judgement::Ended(end) => {
+                let Ending { decision, reason, explanation, message, letter } = *end;
+                if let Some(letter) = letter {
+                    self.produce(self.dead_letter(&plan, &letter, &event), receipt.clone()).await;
+                }
                 self.happened(&plan, client, Detail::MessageDropped(Dropping { message, reason, explanation }), &receipt).await;
                 receipt.settle(Outcome::Stored);
                 decision
-            }
-            Judgement::DeadLetter { route, guest, failure } => {
-                let record = route::dead_letter(&plan.dead_letter_topic, route, &event, &self.node, &guest, &failure);
-                self.produce(record, receipt.clone()).await;
-                if let Detail::MessagePublish(message) = event.detail {
-                    let dropping = Dropping { message, reason: DropReason::GuestFailed, explanation: "dead-letter".into() };
-                    self.happened(&plan, client, Detail::MessageDropped(dropping), &receipt).await;
-                }
-                receipt.settle(Outcome::Stored);
-                Decision::Swallow
             }
         }
     }
@@ -187,12 +193,10 @@ impl Pipeline {
         let event = self.event(client, detail);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
-            let records = match chain::shape(self, route, &event).await {
+            let records = match shape::shape(self, route, &event).await {
                 Shape::Records(shaping) => route::records(route, &event, &self.node, shaping),
                 Shape::Nothing => Vec::new(),
-                Shape::DeadLetter { guest, failure } => {
-                    vec![route::dead_letter(&plan.dead_letter_topic, route, &event, &self.node, &guest, &failure)]
-                }
+                Shape::DeadLetter(letter) => vec![self.dead_letter(plan, &letter, &event)],
             };
             for record in records {
                 self.produce(record, receipt.clone()).await;
@@ -200,7 +204,12 @@ impl Pipeline {
         }
     }
 
-    async fn produce(&self, record: crate::kafka::Record, receipt: Receipt) {
+    fn dead_letter(&self, plan: &Plan, letter: &Letter<'_>, event: &Event) -> Record {
+        self.metrics.guest_dead_letters.get_or_create(&letter.guest().into()).inc();
+        letter.record(&plan.dead_letter_topic, event, &self.node)
+    }
+
+    async fn produce(&self, record: Record, receipt: Receipt) {
         match &self.producer {
             Some(producer) => producer.send(record, receipt).await,
             None => receipt.settle(Outcome::Stored), // a plan with records is only ever installed in front of a producer

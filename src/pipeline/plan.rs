@@ -35,6 +35,7 @@ pub(super) struct Route {
     pub(super) topic: Text,
     pub(super) ack: config::Ack,
     pub(super) on_failure: config::OnFailure,
+    pub(super) retry: Option<config::Retry>,
 }
 
 impl Plan {
@@ -55,6 +56,7 @@ impl Plan {
                 record: route.record.clone(),
                 ack: route.ack,
                 on_failure: route.on_failure,
+                retry: route.retry,
             };
             if let Some(of_hook) = routes.get_mut(route.hook as usize) {
                 of_hook.push(ready);

@@ -1,8 +1,8 @@
 //! From an event to the Kafka records that a route makes of it.
 
 use crate::{
-    config::{Field, Part, Template},
-    event::{Bytes, Event, Header, KafkaRecord, Text},
+    config::{Field, Format, Part, PayloadEncoding, Template},
+    event::{Bytes, Event, Header, KafkaRecord},
     kafka::Record,
 };
 
@@ -23,18 +23,6 @@ pub(super) fn records(route: &Route, event: &Event, node: &str, shaping: Shaping
     let Some(asked) = shaping.records else { return own.into_iter().collect() };
     let made = asked.into_iter().filter_map(|asked| overlay(asked, own.as_ref(), event, &route.name));
     made.collect()
-}
-
-/// The record of `on_failure = "dead-letter"`: the whole event in the envelope, and what went wrong in headers.
-pub(super) fn dead_letter(topic: &Text, route: &Route, event: &Event, node: &str, guest: &str, failure: &str) -> Record {
-    let header = |name: &'static str, value: &str| Header { name: Text::from_static(name), value: value.into() };
-    Record {
-        topic: topic.clone(),
-        key: Some(event.client.client_id.clone().into_bytes()),
-        value: encode(event, node, crate::config::Format::Envelope, crate::config::PayloadEncoding::Base64),
-        headers: vec![header("route", &route.name), header("guest", guest), header("failure", failure)],
-        timestamp_ms: event.time_ms,
-    }
 }
 
 fn own_record(route: &Route, event: &Event, node: &str, headers: Vec<Header>) -> Option<Record> {
@@ -67,7 +55,8 @@ fn overlay(asked: KafkaRecord, own: Option<&Record>, event: &Event, route: &str)
     })
 }
 
-fn encode(event: &Event, node: &str, format: crate::config::Format, payload: crate::config::PayloadEncoding) -> Bytes {
+/// An event as the value of a record.
+pub(super) fn encode(event: &Event, node: &str, format: Format, payload: PayloadEncoding) -> Bytes {
     format::value(event, node, format, payload).unwrap_or_else(|error| {
         tracing::error!(%error, "an event could not be written as JSON");
         Bytes::new()

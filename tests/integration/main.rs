@@ -6,6 +6,7 @@ mod command_line;
 mod doors;
 mod durable;
 mod examples;
+mod failures;
 mod floors;
 mod hostile;
 mod kafka;

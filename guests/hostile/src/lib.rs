@@ -1,7 +1,7 @@
 //! Misbehaves on request, so that tests can see the host's walls hold. The setting `mode` says how; see [`Mode`]. Without it the mode is
 //! the one that stands in [`MODE_OF_FILE`]: who wants bad versions of a guest overwrites it in the built component.
 //!
-//! Further settings: `sleep_ms` (default 200) for `sleep`; `payload` (default `changed`) for `change` and `emit`; `n` (default 2) for
+//! Further settings: `sleep_ms` (default 200) for `sleep`; `payload` (default `changed`) for `change`, `move` and `emit`; `n` (default 2) for
 //! `trap-nth` and `fault-nth`. Grants: `settings`, `log`. What takes more than these is in the guest `greedy`; growing a table, which
 //! Rust cannot say, in `hostile-tables`.
 
@@ -38,6 +38,8 @@ modes! {
     Pass = "pass";
     /// Replaces the payload, adds the header `changed: true`; events: annotates with it.
     Change = "change";
+    /// Gives the message the topic that `payload` names; events: passes.
+    Move = "move";
     /// Two records: the first to the topic `emitted`, the second with another value.
     Emit = "emit";
     /// Swallows.
@@ -131,6 +133,7 @@ impl Publish for Hostile {
         self.misbehave(&message.payload)?;
         Ok(match self.mode {
             Mode::Change => PublishVerdict::change().payload(message, self.payload.as_str()).header("changed", "true").into(),
+            Mode::Move => PublishVerdict::change().message(Message { topic: self.payload.clone(), ..message }).into(),
             Mode::Emit => Changes { records: Some(self.records()), ..PublishVerdict::change() }.into(),
             Mode::Drop => PublishVerdict::drop("hostile: dropped as told"),
             Mode::Deny => PublishVerdict::deny(reason::NOT_AUTHORIZED, "hostile: denied as told"),
