@@ -91,8 +91,8 @@ const CASES: &[Case] = &[
 ];
 
 /// Modes of the guest `hostile` that are no case: harmless, or the matter of other tests.
-const OTHERS: [&str; 10] =
-    ["pass", "change", "emit", "drop", "deny", "sleep", "trap-sometimes", "trap-at-start", "loop-at-start", "refuse-start"];
+const OTHERS: [&str; 11] =
+    ["pass", "change", "move", "emit", "drop", "deny", "sleep", "trap-sometimes", "trap-at-start", "loop-at-start", "refuse-start"];
 
 impl Case {
     fn tables(&self) -> String {
@@ -216,7 +216,9 @@ async fn nobody_notices_a_hostile_neighbour() {
         fs::copy(guest(name), folder.path().join(format!("{name}.wasm"))).unwrap();
     }
     let file = folder.path().join("hookgate.toml");
-    fs::write(&file, configuration("embedded", &tables())).unwrap();
+    // With a folder, in which each component is compiled once, and state is on the disk.
+    let text = configuration("embedded", &tables()).replace("[node]\n", "[node]\ndata_dir = \"data\"\n");
+    fs::write(&file, text).unwrap();
     let mut process = Process::start(&["run", "--config", file.to_str().unwrap()]);
     let ready = process.ready();
     let address = field(&ready, "addresses").trim_start_matches("mqtt=").parse().unwrap();
