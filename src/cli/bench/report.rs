@@ -207,12 +207,10 @@ fn swaps_in_words(measured: &Measured, without: &Stage, with: &Stage) -> String 
     let p99_ms = |stage: &Stage| stage.acknowledgement.value_at_quantile(0.99) as f64 / 1_000.0;
     let (before, during) = (p99_ms(without), p99_ms(with));
     let ratio = during / before.max(f64::EPSILON);
-    let bad: Vec<String> = Kind::BAD
-        .iter()
-        .map(|kind| format!("{} {}", measured.fates.count(*kind), kind.name()))
-        .filter(|words| !words.starts_with("0 "))
-        .collect();
-    let bad = if bad.is_empty() { String::new() } else { format!(", and bad ones ({}) went", bad.join(", ")) };
+    let count = |kind: &Kind| measured.fates.count(*kind);
+    let bad: Vec<String> =
+        Kind::BAD.iter().filter(|kind| count(kind) > 0).map(|kind| format!("{}: {}", kind.name(), count(kind))).collect();
+    let bad = if bad.is_empty() { String::new() } else { format!(", and bad ones were kept out or sent back ({})", bad.join(", ")) };
     let held = if ratio <= SWAPS_RATIO { "✓" } else { "✗" };
     format!(
         "{} good guest versions came{bad} in {:.1} s under load\n\

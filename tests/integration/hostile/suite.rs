@@ -15,7 +15,7 @@ use std::{
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 
-use super::super::support::{Device, Process, configuration, field, guest, json, records, strip_ansi};
+use crate::support::{Device, Process, configuration, field, guest, json, records, strip_ansi};
 use Meets::{Fails, Passes, Sometimes};
 
 /// Times that each is called.

@@ -83,7 +83,7 @@ impl Attack {
         let topic = plan.topic;
         head(plan.shape.in_flight, plan.kafka, plan.kafka_properties)
             + &format!("[guests]\nmemory_bytes = {GUESTS_BYTES}\ninstances = 64\n[[tenant]]\nid = \"b\"\n")
-            + &format!("[[tenant]]\nid = \"a\"\nceilings = {{ cpu_share = 0.1, instances = 4 }}\n")
+            + "[[tenant]]\nid = \"a\"\nceilings = { cpu_share = 0.1, instances = 4 }\n"
             + &route(topic)
             + &format!("guests = [\"{GUEST}\"]\n{}", verifier("tenant = \"b\"\n"))
             + &format!(
