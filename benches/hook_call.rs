@@ -11,7 +11,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hookgate::{
-    config::Config,
+    config::{self, Config},
     event::{Client, Delivery, Detail, Event, Header, Message, Properties, QoS},
     guest::{Asked, Engine, Guest, State},
     metrics::Metrics,
@@ -31,7 +31,7 @@ fn load(runtime: &Runtime, name: &str) -> Arc<Guest> {
     );
     let (config, problems) = Config::parse(Path::new("bench.toml"), &text);
     assert_eq!(problems, []);
-    let (engine, metrics) = (Engine::new().unwrap(), Metrics::new());
+    let (engine, metrics) = (Engine::new(&config::Runtime::default()).unwrap(), Metrics::new());
     let loading = Guest::load(&engine, config.guests.first().unwrap(), &config.keys, bytes.into(), State::new(), &metrics);
     runtime.block_on(loading).unwrap()
 }

@@ -1,5 +1,6 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
+mod keep;
 mod operators;
 
 use std::{
@@ -20,8 +21,9 @@ use crate::{
     kafka::Producer,
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Guests, Registry, Serving, Watch},
+    registry::{Guests, Registry, Serving, States, Watch},
     source::mqtt::{Broker, BrokerError},
+    store::Store,
 };
 
 /// A running Hookgate.
@@ -32,6 +34,7 @@ pub struct Bridge {
     pipeline: Arc<Pipeline>,
     producer: Producer,
     registry: Registry,
+    store: Option<Store>,
     metrics: Arc<Metrics>,
     service: Mutex<Service>,
 }
@@ -71,14 +74,18 @@ impl Bridge {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let registry = Registry::new(&metrics).context("starting the guest engine")?;
+        let mut kept = keep::open(&config, &metrics).await?;
+        let store = kept.as_ref().map(|(store, _)| store.clone());
+        let stored = kept.as_mut().map(|(_, restored)| std::mem::take(&mut restored.states)).unwrap_or_default();
+        let states = States::open(&config, store.clone(), stored, &metrics);
+        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
         let producer = connect(&config, &metrics).await?;
         let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
         pipeline.install(plan);
-        let broker = Broker::start(&config, Arc::clone(&pipeline)).await.map_err(|error| match error {
+        let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
@@ -91,7 +98,7 @@ impl Bridge {
             }
             None => None,
         };
-        Ok(Bridge { broker, admin, pipeline, producer, registry, metrics, service: Mutex::new(Service { config, guests, access }) })
+        Ok(Bridge { broker, admin, pipeline, producer, registry, store, metrics, service: Mutex::new(Service { config, guests, access }) })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -257,6 +264,7 @@ impl Bridge {
         }
         self.pipeline.hurry();
         self.broker.drain(deadline).await;
+        keep::close(self.store).await;
         self.producer.drain(deadline).await
     }
 }
@@ -318,6 +326,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
+        ("[guests]", old.runtime != new.runtime),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
@@ -339,7 +348,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(&Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::new(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

@@ -24,7 +24,7 @@
 //!  3  registry       who runs what: loading and vetting guests, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
-//!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills
+//!     store          the only place that names fjall and redis: what outlives the process: sessions, retained messages, wills, guests' state
 //!     access         password file and rules, for those without a guest
 //!  1  event          plain data, no I/O: events, verdicts, receipts
 //!     config         one file per TOML table: read once into checked types

@@ -100,6 +100,14 @@ metrics! {
     hooks: PerName = "hooks", "Events raised that a route wanted, per hook";
     guest_calls: PerName = "guest_calls", "Calls into guests, per guest";
     guest_call_nanoseconds: PerName = "guest_call_nanoseconds", "Time spent in calls, per guest";
+    guest_cpu_nanoseconds: PerName = "guest_cpu_nanoseconds", "Processor time that calls took, per guest";
+    guest_overruns: PerName = "guest_overruns", "Calls that did not end within their slice and went on in the slow lane, per guest";
+    guest_throttled: PerName = "guest_throttled", "Calls that waited because the guest had used up its share of the processor, per guest";
+    guest_waits: PerName = "guest_waits", "Calls that waited for a free instance, per guest";
+    guest_instances: GaugePerName = "guest_instances", "Instances that exist, per guest";
+    guest_instances_idle: GaugePerName = "guest_instances_idle", "Instances that no call uses, per guest";
+    guest_instances_recycled: PerReason = "guest_instances_recycled", "Instances that were replaced, per guest and reason: calls, memory or failure";
+    guest_memory_bytes: GaugePerName = "guest_memory_bytes", "Linear memory of all instances, per guest";
     guest_failures: PerReason = "guest_failures", "Calls that gave no verdict, per guest and reason";
     guest_circuit: GaugePerName = "guest_circuit", "0 while the guest's circuit is closed, 1 half-open, 2 open (the sum over its versions), per guest";
     guest_circuit_openings: PerName = "guest_circuit_openings", "Times that a circuit opened, or opened again after a trial, per guest";
@@ -107,6 +115,12 @@ metrics! {
     guest_dead_letters: PerName = "guest_dead_letters", "Events kept as dead letters, per guest that failed";
     guest_refusals: PerReason = "guest_refusals", "Messages that guests denied or dropped, per guest and reason";
     access_refusals: PerReason = "access_refusals", "Clients, publishes and subscriptions refused, per hook and who refused";
+    guest_state_operations: PerGuest = "guest_state_operations", "Operations on guests' state, per guest and function";
+    guest_state_failures: PerReason = "guest_state_failures", "Operations on guests' state that did not happen, per guest and reason";
+    guest_state_keys: GaugePerName = "guest_state_keys", "Keys in the state as of the last write, per guest";
+    guest_state_bytes: GaugePerName = "guest_state_bytes", "Bytes in the state as of the last write, per guest";
+    guest_state_waits: PerName = "guest_state_waits", "Verdicts that waited until what they rest on was on the disk, per guest";
+    guest_state_wait_nanoseconds: PerName = "guest_state_wait_nanoseconds", "Time spent in these waits, per guest";
     guest_log_lines_dropped: PerName = "guest_log_lines_dropped", "Log lines over the limit, per guest";
     guest_counts: PerGuest = "guest_counts", "What guests count through `metrics`, per guest and name";
     guest_observations: PerGuest = "guest_observations", "Values that guests observed through `metrics`, per guest and name";
@@ -124,6 +138,10 @@ metrics! {
     store_failures: Counter = "store_failures", "Times that the store could not be written";
     store_writable: Gauge = "store_writable", "1 while the store takes changes, 0 while it fails or there is none";
     store_damaged: Counter = "store_damaged", "Records of the store that could not be read at the start";
+    redis_operations: Counter = "redis_operations", "Questions to Redis";
+    redis_failures: Counter = "redis_failures", "Questions to Redis that had no answer";
+    redis_nanoseconds: Counter = "redis_nanoseconds", "Time between these questions and their answers";
+    redis_reachable: Gauge = "redis_reachable", "1 while Redis answers, else 0";
     config_reloads: Counter = "config_reloads", "Configurations taken into service after the first";
     config_reloads_refused: Counter = "config_reloads_refused", "Configurations refused while running";
 }

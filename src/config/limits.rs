@@ -65,7 +65,7 @@ impl Limits {
             deadline_ms: table.integer("deadline_ms", 1..=60_000, d.deadline_ms),
             start_deadline_ms: table.integer("start_deadline_ms", 1..=600_000, d.start_deadline_ms),
             memory_bytes: memory_bytes as usize,
-            table_elements: table.integer("table_elements", 1..=10_000_000, d.table_elements as u64) as usize,
+            table_elements: table.integer("table_elements", 1..=1_000_000, d.table_elements as u64) as usize,
             returned_bytes: table.integer("returned_bytes", 1_024..=1 << 30, d.returned_bytes as u64) as usize,
             host_calls: table.integer("host_calls", 0..=1 << 40, d.host_calls),
             instances: table.integer("instances", 1..=10_000, d.instances as u64) as usize,

@@ -29,6 +29,7 @@ mod tls;
 
 use std::{cell::RefCell, path::Path, sync::Arc};
 
+pub use self::redis::Redis; // apart: a crate has the name too
 use self::{
     access::Around,
     reader::{Reader, Table},
@@ -47,7 +48,6 @@ pub use self::{
     mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
-    redis::Redis,
     rollout::{Canary, Rollout, Shadow, Trial},
     route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
     runtime::Runtime,

@@ -19,6 +19,13 @@ pub struct Runtime {
     pub folder: Option<PathBuf>,
 }
 
+/// Without a table and without a folder.
+impl Default for Runtime {
+    fn default() -> Self {
+        Runtime::new(None)
+    }
+}
+
 impl Runtime {
     /// Without a table.
     pub(super) fn new(data_dir: Option<&Path>) -> Self {
@@ -37,7 +44,7 @@ impl Runtime {
             table.refuse_at(&place, "history", " does nothing without a folder to keep it in", "write data_dir = \"data\" in [node]");
         }
         Runtime {
-            instances: table.integer("instances", 1..=100_000, d.instances as u64) as usize,
+            instances: table.integer("instances", 1..=10_000, d.instances as u64) as usize,
             memory_bytes: table.integer("memory_bytes", 1 << 20..=1 << 40, d.memory_bytes as u64) as usize,
             stack_bytes: table.integer("stack_bytes", 64 << 10..=16 << 20, d.stack_bytes as u64) as usize,
             history: table.integer("history", 0..=1_000, d.history as u64) as usize,

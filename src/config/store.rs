@@ -1,4 +1,4 @@
-//! `[store]`: how durable sessions and retained messages are, where there is a `data_dir`.
+//! `[store]`: how durable sessions, retained messages and guests' state are, where there is a `data_dir`.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,8 @@ pub struct Store {
     pub folder: PathBuf,
     /// When what is written reaches the disk itself.
     pub sync: SyncPolicy,
+    /// Guests, as `guest` or `tenant/guest`, whose state is removed at the start unless they are there and use it.
+    pub forget_state: Vec<String>,
 }
 
 /// When what is written reaches the disk itself; the death of the process alone loses nothing under any of them.
@@ -27,14 +29,16 @@ pub enum SyncPolicy {
 impl Store {
     /// Reads `[store]` of the top table.
     pub(super) fn read(table: &Table<'_>, folder: Option<PathBuf>) -> Option<Self> {
-        let sync = table.table("store", |store| {
+        let read = table.table("store", |store| {
             if folder.is_none() {
                 let text = "does nothing without a `data_dir`: sessions live in memory only";
                 store.refuse(text, "write data_dir = \"data\" in [node], or remove [store]");
             }
-            SyncPolicy::read(store)
+            let forget_state = store.texts("forget_state").into_iter().map(|name| name.value).collect();
+            (SyncPolicy::read(store), forget_state)
         });
-        Some(Store { folder: folder?, sync: sync.unwrap_or(SyncPolicy::Always) })
+        let (sync, forget_state) = read.unwrap_or((SyncPolicy::Always, Vec::new()));
+        Some(Store { folder: folder?, sync, forget_state })
     }
 }
 

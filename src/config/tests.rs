@@ -190,7 +190,7 @@ fn a_file_that_is_no_toml_says_only_that() {
 fn the_store_needs_a_folder_and_an_interval_its_policy() {
     let around = |tables: &str| format!("{tables}\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"embedded\"");
     let store = |tables: &str| Config::parse(Path::new("/etc/hookgate.toml"), &around(tables)).0.store;
-    let at = |folder: &str, sync| Some(Store { folder: folder.into(), sync });
+    let at = |folder: &str, sync| Some(Store { folder: folder.into(), sync, forget_state: Vec::new() });
     assert_eq!(store(""), None);
     assert_eq!(store("[node]\ndata_dir = \"data\""), at("/etc/data", SyncPolicy::Always));
     assert_eq!(store("[node]\ndata_dir = \"/var\"\n[store]\nsync = \"never\""), at("/var", SyncPolicy::Never));

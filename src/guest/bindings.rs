@@ -8,6 +8,13 @@ wasmtime::component::bindgen!({
     path: "wit/guest.wit",
     world: "all-exports",
     ownership: Borrowing { duplicate_if_necessary: true },
+    imports: {
+        "hookgate:guest/state.get": async,
+        "hookgate:guest/state.put": async,
+        "hookgate:guest/state.put-if-absent": async,
+        "hookgate:guest/state.add": async,
+        "hookgate:guest/state.remove": async,
+    },
     exports: { default: async },
 });
 

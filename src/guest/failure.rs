@@ -27,6 +27,24 @@ pub enum Failure {
         /// The bound that it met, bytes.
         limit_bytes: usize,
     },
+    /// Its tables grew beyond what they may. The instance is gone.
+    #[error("it wanted more than its {limit_elements} table elements (limits.table_elements)")]
+    TableTooLarge {
+        /// The bound that it met.
+        limit_elements: usize,
+    },
+    /// It asked for memory that the guests together do not have. The instance is gone.
+    #[error("all guests together have no more than {limit_bytes} bytes of memory ([guests] memory_bytes)")]
+    NoMemory {
+        /// The bound that was met, bytes.
+        limit_bytes: usize,
+    },
+    /// It called the host more often than it may for one event. The instance is gone.
+    #[error("it called the host more than {limit} times (limits.host_calls)")]
+    TooManyHostCalls {
+        /// The bound that it met.
+        limit: u64,
+    },
     /// It handed the host more than it may at once. The instance is gone.
     #[error("it handed over more than {limit_bytes} bytes at once (limits.returned_bytes)")]
     ReturnedTooMuch {
@@ -50,11 +68,29 @@ pub enum Failure {
         /// The bound that was met, milliseconds.
         waited_ms: u64,
     },
+    /// What it keeps in its state did not reach the disk. The instance lives on.
+    #[error("what it wrote to its state was not on the disk within {waited_ms} ms; the store's log lines say why")]
+    StateNotStored {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
+    },
     /// It was not called: it failed too often, and its circuit is open.
     #[error("it failed too often and is not asked for another {for_ms} ms (breaker.open_for)")]
     BreakerOpen {
         /// Until it is tried again, milliseconds; 0 while that is under way.
         for_ms: u64,
+    },
+    /// All instances that the process has room for were busy for too long.
+    #[error("no room for an instance was free within {waited_ms} ms ([guests] instances, limits.instance_wait_ms)")]
+    NoRoom {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
+    },
+    /// It has used its part of the processor, and did not get it back soon enough.
+    #[error("it has used up its share of the processor and {waited_ms} ms did not pay for it (limits.cpu_share, limits.instance_wait_ms)")]
+    Throttled {
+        /// The bound that was met, milliseconds.
+        waited_ms: u64,
     },
     /// It does not export the interface that was called; the registry refuses such routes.
     #[error("it does not export the interface `{0}`")]
@@ -94,13 +130,19 @@ impl Failure {
             Failure::Trap { .. } => "trap",
             Failure::Deadline { .. } => "deadline",
             Failure::OutOfMemory { .. } => "out-of-memory",
+            Failure::TableTooLarge { .. } => "table-too-large",
+            Failure::NoMemory { .. } => "no-memory",
+            Failure::TooManyHostCalls { .. } => "too-many-host-calls",
             Failure::ReturnedTooMuch { .. } => "returned-too-much",
             Failure::Fault { kind: FaultKind::Invalid, .. } => "fault-invalid",
             Failure::Fault { kind: FaultKind::Retry, .. } => "fault-retry",
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",
             Failure::InvalidVerdict(_) => "invalid-verdict",
             Failure::NoInstance { .. } => "no-instance",
+            Failure::StateNotStored { .. } => "state-not-stored",
             Failure::BreakerOpen { .. } => "breaker-open",
+            Failure::NoRoom { .. } => "no-room",
+            Failure::Throttled { .. } => "throttled",
             Failure::NotExported(_) => "not-exported",
         }
     }

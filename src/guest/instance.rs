@@ -1,10 +1,9 @@
 //! One instance of a guest in a store of its own, and how a call into it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, atomic::Ordering};
 
-use tokio::time::{error::Elapsed, timeout};
 use wasmtime::{
-    Store, Trap, UpdateDeadline, WasmBacktrace,
+    PoolConcurrencyLimitError, Store, Trap, WasmBacktrace,
     component::{Component, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc},
 };
 
@@ -19,17 +18,19 @@ use super::{
     },
     engine::{Engine, TICK},
     failure::Failure,
-    host::{Capabilities, Host},
-    limits::MemoryExhausted,
+    figures::Figures,
+    host::{Alive, Allowance, Capabilities, Host, TooManyHostCalls},
+    limits::{Memory, Refused},
     lower,
+    overrun::Slice,
+    room::Slot,
+    state::Stamp,
 };
 use crate::{
     config::Limits,
     event::{Action, Client, Credentials, Detail, Message, Round},
 };
 
-/// How much longer than its running time a call may take in all, while other tasks run or the guest sleeps in the host.
-const SLACK: Duration = Duration::from_millis(200);
 /// Innermost functions named in a failure.
 const NAMED_FRAMES: usize = 16;
 /// What is kept of one function's name, bytes: generic ones have no end.
@@ -38,13 +39,16 @@ const MAX_NAME_BYTES: usize = 512;
 const PANICKING: [&str; 5] = ["panic", "abort", "__rust_", "rust_begin", "::backtrace::"];
 /// What is kept of a trap's description, bytes.
 const MAX_TRAP_BYTES: usize = 4 << 10;
+/// Calls into the host that a start may make: as many as there is time for.
+const HOST_CALLS_AT_START: u64 = 1 << 40;
 /// wasmtime's words when `set_hostcall_fuel` runs out; it has no public type for it.
 const TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// What every instance of one version is made from.
 pub(super) struct Program {
-    engine: Engine,
+    pub(super) engine: Engine,
     pre: InstancePre<Host>,
+    pub(super) figures: Figures,
     pub(super) exports: Exports,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) limits: Limits,
@@ -75,20 +79,29 @@ impl Exports {
 
 impl Program {
     /// Links a compiled component; an error says what does not fit.
-    pub(super) fn link(engine: &Engine, component: &Component, capabilities: Capabilities, limits: Limits) -> wasmtime::Result<Self> {
+    pub(super) fn link(
+        engine: &Engine,
+        component: &Component,
+        capabilities: Capabilities,
+        limits: Limits,
+        figures: Figures,
+    ) -> wasmtime::Result<Self> {
         let pre = engine.linker().instantiate_pre(component)?;
         let exports = Exports::of(&pre)?;
-        Ok(Program { engine: engine.clone(), pre, exports, capabilities: Arc::new(capabilities), limits })
+        Ok(Program { engine: engine.clone(), pre, figures, exports, capabilities: Arc::new(capabilities), limits })
     }
 
-    /// Makes an instance and runs its `lifecycle.start`, both within the start deadline.
-    pub(super) async fn instantiate(&self) -> Result<(Instance, Option<Manifest>), Failure> {
+    /// Makes an instance and runs its `lifecycle.start`, both within the start deadline; its calls note their slices in `slice`.
+    pub(super) async fn instantiate(&self, slot: Slot, slice: Arc<Slice>) -> Result<(Box<Instance>, Option<Manifest>), Failure> {
+        slice.starting.store(true, Ordering::Relaxed);
         let limit_ms = self.limits.start_deadline_ms;
-        let walls = Walls { store: self.store(), limits: self.limits };
-        let mut instance = Instance { walls, publish: None, events: None, access: None, enhanced_access: None };
-        instance.walls.arm(limit_ms);
-        let started = timeout(allowance(limit_ms), self.start(&mut instance)).await;
-        match instance.walls.ended(started, limit_ms)? {
+        let walls = Walls { store: self.store(slot, Arc::clone(&slice)), limits: self.limits, calls: 0 };
+        let mut instance = Box::new(Instance { walls, publish: None, events: None, access: None, enhanced_access: None });
+        instance.walls.arm(limit_ms, HOST_CALLS_AT_START);
+        let started = self.start(&mut instance).await;
+        let started = instance.walls.ended(started, limit_ms)?;
+        slice.starting.store(false, Ordering::Relaxed);
+        match started {
             None => Ok((instance, None)),
             Some(Ok(manifest)) => Ok((instance, Some(manifest))),
             Some(Err(text)) => Err(Failure::Fault { kind: super::FaultKind::Internal, text: text.into() }),
@@ -109,19 +122,16 @@ impl Program {
         }
     }
 
-    fn store(&self) -> Store<Host> {
-        let mut store = Store::new(self.engine.wasmtime(), Host::new(Arc::clone(&self.capabilities), self.limits.memory_bytes));
+    fn store(&self, slot: Slot, slice: Arc<Slice>) -> Store<Host> {
+        let (limits, figures) = (&self.limits, &self.figures);
+        let together = Arc::clone(&self.engine.room().memory);
+        let memory = Memory::new(limits.memory_bytes, limits.table_elements, together, figures.memory_bytes.clone());
+        let alive = Alive::new(slot, figures.instances.clone());
+        let host = Host::new(Arc::clone(&self.capabilities), memory, slice, alive);
+        let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(self.limits.returned_bytes);
-        store.epoch_deadline_callback(|mut store| {
-            let host = store.data_mut();
-            if host.ticks_left == 0 {
-                return Ok(UpdateDeadline::Interrupt);
-            }
-            host.ticks_left -= 1;
-            // tokio's own yield lets sockets and timers be looked at too, before this task goes on.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
+        store.epoch_deadline_callback(|mut store| store.data_mut().tick());
         store
     }
 }
@@ -139,6 +149,28 @@ pub(super) struct Instance {
 pub(super) type Said<T> = Result<T, Fault>;
 
 impl Instance {
+    /// Why it must not take another call, if it has had enough.
+    pub(super) fn worn(&self) -> Option<&'static str> {
+        let Walls { store, limits, calls } = &self.walls;
+        if limits.recycle_after_calls > 0 && *calls >= limits.recycle_after_calls {
+            Some("calls")
+        } else if store.data().memory.used_bytes() >= limits.recycle_at_bytes {
+            Some("memory")
+        } else {
+            None
+        }
+    }
+
+    /// Whether its slot is only for the trial of its version.
+    pub(super) fn is_for_trial(&self) -> bool {
+        self.walls.store.data().is_for_trial()
+    }
+
+    /// What must outlive the process before the verdict of the last call is given; asked once for each.
+    pub(super) fn rests_on(&mut self) -> Stamp {
+        std::mem::take(&mut self.walls.store.data_mut().rests_on)
+    }
+
     pub(super) async fn publish(
         &mut self,
         context: &Context<'_>,
@@ -202,10 +234,12 @@ impl Instance {
 struct Walls {
     store: Store<Host>,
     limits: Limits,
+    /// That it has taken.
+    calls: u64,
 }
 
 impl Walls {
-    /// Calls a function of the instance within its deadline.
+    /// Calls a function of the instance; it ends within its deadline as far as the guest runs, not while it waits in the host.
     async fn call<A, R>(&mut self, function: TypedFunc<A, (R,)>, arguments: A) -> Result<R, Failure>
     where
         A: ComponentNamedList + Lower + Send + Sync,
@@ -213,25 +247,25 @@ impl Walls {
         (R,): ComponentNamedList + Lift,
     {
         let limit_ms = self.limits.deadline_ms;
-        self.arm(limit_ms);
-        let ended = timeout(allowance(limit_ms), function.call_async(&mut self.store, arguments)).await;
+        self.calls += 1;
+        self.arm(limit_ms, self.limits.host_calls);
+        let ended = function.call_async(&mut self.store, arguments).await;
         self.ended(ended, limit_ms).map(|(answer,)| answer)
     }
 
-    /// Gives the next call its time. Interruptions are counted rather than the clock read, so that a guest does not pay for the time
-    /// in which the machine ran something else.
-    fn arm(&mut self, limit_ms: u64) {
-        self.store.data_mut().ticks_left = limit_ms.div_ceil(TICK.as_millis() as u64);
+    /// Gives the next call what it may take.
+    fn arm(&mut self, limit_ms: u64, host_calls: u64) {
+        self.store.data_mut().allow(Allowance { ticks: limit_ms.div_ceil(TICK.as_millis() as u64), host_calls });
         self.store.set_epoch_deadline(1);
     }
 
-    fn ended<T>(&mut self, ended: Result<wasmtime::Result<T>, Elapsed>, limit_ms: u64) -> Result<T, Failure> {
+    fn ended<T>(&mut self, ended: wasmtime::Result<T>, limit_ms: u64) -> Result<T, Failure> {
         let host = self.store.data();
         let printed = host.printed.take();
         let ended = match ended {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
-            Err(_elapsed) => Err(Failure::Deadline { limit_ms }),
+            Ok(_) if host.called_too_often() => Err(Failure::TooManyHostCalls { limit: self.limits.host_calls }),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
         };
         match printed {
             Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.capabilities.log.printed(&text),
@@ -244,8 +278,16 @@ impl Walls {
         let cause = error.root_cause().to_string();
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             Failure::Deadline { limit_ms }
-        } else if error.is::<MemoryExhausted>() {
-            Failure::OutOfMemory { limit_bytes: self.limits.memory_bytes }
+        } else if let Some(refused) = error.downcast_ref::<Refused>() {
+            match *refused {
+                Refused::Memory => Failure::OutOfMemory { limit_bytes: self.limits.memory_bytes },
+                Refused::Table => Failure::TableTooLarge { limit_elements: self.limits.table_elements },
+                Refused::Together { limit_bytes } => Failure::NoMemory { limit_bytes },
+            }
+        } else if error.is::<TooManyHostCalls>() {
+            Failure::TooManyHostCalls { limit: self.limits.host_calls }
+        } else if error.is::<PoolConcurrencyLimitError>() {
+            Failure::NoRoom { waited_ms: 0 }
         } else if cause.contains(TOO_MUCH) {
             Failure::ReturnedTooMuch { limit_bytes: self.limits.returned_bytes }
         } else {
@@ -257,10 +299,6 @@ impl Walls {
             Failure::Trap { message, functions: error.downcast_ref::<WasmBacktrace>().map(functions).unwrap_or_default() }
         }
     }
-}
-
-fn allowance(limit_ms: u64) -> Duration {
-    Duration::from_millis(limit_ms) + SLACK
 }
 
 /// The innermost functions, demangled, from a backtrace's lines: `  0: 0x1a2 - guest.wasm!verify::Command::read`. Those by which Rust

@@ -6,7 +6,7 @@
 //!
 //! Invariants: a guest's misbehaviour is a [`Failure`] and never a panic; no lock is held over a call; a call ends within its deadline and
 //! an instance that trapped, ran over or was abandoned half-way is never used again; what crosses the boundary is checked here, so that
-//! the floors above see only valid messages and verdicts.
+//! the floors above see only valid messages and verdicts. A call that takes long goes on where it costs other connections nothing.
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
 //! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, bounds on
@@ -14,16 +14,21 @@
 
 mod bindings;
 mod breaker;
+mod call;
 mod circuit;
 mod engine;
 mod failure;
+mod figures;
 mod host;
 mod imports;
 mod instance;
 mod limits;
 mod load;
 mod lower;
+mod overrun;
 mod pool;
+mod room;
+mod share;
 mod state;
 mod stdio;
 mod verdict;
@@ -37,6 +42,8 @@ pub use self::{
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::LoadError,
-    state::{State, StateError},
+    state::{
+        Bounds, ENTRY_BYTES, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting,
+    },
     version::{Asked, Guest},
 };

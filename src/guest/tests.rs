@@ -1,10 +1,12 @@
 //! Guests as they are used: the components of the `guests/` workspace, hostile ones too.
 
+mod walls;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    config::{Config, Grant, Key},
+    config::{Config, Grant, Key, Runtime},
     event::{
         Action, Answer, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, Event, ExchangeVerdict,
         Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round, Subscription,
@@ -107,7 +109,7 @@ impl Loaded {
 
 #[tokio::test]
 async fn the_identity_lets_everything_pass() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let loaded = load(&engine, "identity", "").await.unwrap();
     assert_eq!(loaded.publish().await, Ok(PublishVerdict::Pass));
     let message = Arc::new(message());
@@ -145,7 +147,7 @@ async fn the_identity_lets_everything_pass() {
 /// The guest gives back the message with another payload: nothing else may be lost on the way there and back.
 #[tokio::test]
 async fn a_message_comes_back_as_it_went() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let loaded = hostile(&engine, "change", "").await.unwrap();
     let with_headers = message();
     let plain = Message { properties: None, payload: vec![].into(), publisher_username: None, ..message() };
@@ -160,7 +162,7 @@ async fn a_message_comes_back_as_it_went() {
 
 #[tokio::test]
 async fn verdicts_arrive_as_they_were_given() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let header = |name: &str| Header { name: name.into(), value: "true".into() };
     let records = vec![
         KafkaRecord { topic: Some("emitted".into()), value: Some("changed".into()), ..KafkaRecord::default() },
@@ -183,7 +185,7 @@ async fn verdicts_arrive_as_they_were_given() {
 
 #[tokio::test]
 async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     for (mode, limits, reason) in [
         ("loop", "deadline_ms = 10, instances = 1", "deadline"),
         ("block", "deadline_ms = 10, instances = 1", "deadline"),
@@ -214,7 +216,7 @@ async fn misbehaviour_is_a_failure_and_the_guest_goes_on() {
 /// It is left alone, tried again, and its state is told to those who wait and to those who look.
 #[tokio::test]
 async fn the_circuit_to_a_guest_that_fails_opens() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let loaded =
         hostile(&engine, "trap-sometimes", "instances = 1 }\nbreaker = { min_calls = 3, open_for = \"100ms\", probes = 1").await.unwrap();
     let ask = async |payload: &'static str| {
@@ -262,7 +264,7 @@ async fn the_circuit_to_a_guest_that_fails_opens() {
 /// The same instance's pool serves before and after.
 #[tokio::test]
 async fn a_guest_that_traps_sometimes_judges_the_rest() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let loaded = hostile(&engine, "trap-sometimes", "instances = 1").await.unwrap();
     for payload in ["good", "a trap", "good", "a trap", "a trap", "good"] {
         let message = Message { payload: payload.into(), ..message() };
@@ -273,7 +275,7 @@ async fn a_guest_that_traps_sometimes_judges_the_rest() {
 
 #[tokio::test]
 async fn a_trap_says_what_the_guest_said() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let loaded = hostile(&engine, "trap", "").await.unwrap();
     let failure = loaded.publish().await.expect_err("it traps").to_string();
     assert!(failure.contains("unreachable") && failure.contains("hostile: trapped as told"), "{failure}");
@@ -282,9 +284,9 @@ async fn a_trap_says_what_the_guest_said() {
 
 #[tokio::test]
 async fn a_flood_of_lines_is_held_back() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     for (mode, least_dropped) in [("log-flood", 9_000), ("stderr-flood", 0)] {
-        let loaded = hostile(&engine, mode, "log_lines_per_s = 10, deadline_ms = 60000").await.unwrap();
+        let loaded = hostile(&engine, mode, "log_lines_per_s = 10, deadline_ms = 60000, host_calls = 10000000").await.unwrap();
         assert_eq!(loaded.publish().await, Ok(PublishVerdict::Pass), "{mode}");
         let dropped = loaded.metrics.guest_log_lines_dropped.get_or_create_owned(&"hostile".into()).get();
         assert!(dropped >= least_dropped, "{mode}: {dropped}");
@@ -293,7 +295,7 @@ async fn a_flood_of_lines_is_held_back() {
 
 #[tokio::test]
 async fn a_guest_that_fails_at_start_is_not_taken() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     for (mode, reason) in [("trap-at-start", "trap"), ("loop-at-start", "deadline"), ("refuse-start", "fault-internal")] {
         let errors = hostile(&engine, mode, "start_deadline_ms = 50").await.err().expect(mode);
         assert!(matches!(&errors[..], [LoadError::Trial(failure)] if failure.reason() == reason), "{mode}: {errors:?}");
@@ -303,7 +305,7 @@ async fn a_guest_that_fails_at_start_is_not_taken() {
 /// A busy guest takes neither the other tasks' thread nor more instances than it may have.
 #[tokio::test(flavor = "current_thread")]
 async fn others_go_on_beside_a_loop() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let looping = hostile(&engine, "loop", "deadline_ms = 300, instances = 1, instance_wait_ms = 0").await.unwrap();
     let passing = load(&engine, "identity", "").await.unwrap();
     let looping_call = tokio::spawn(async move {
@@ -326,8 +328,8 @@ async fn others_go_on_beside_a_loop() {
 /// The caller's task may end in the middle of a call.
 #[tokio::test]
 async fn an_abandoned_call_leaves_the_pool_whole() {
-    let engine = Engine::new().unwrap();
-    let looping = hostile(&engine, "loop", "deadline_ms = 50, instances = 1, instance_wait_ms = 0").await.unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
+    let looping = hostile(&engine, "loop", "deadline_ms = 50, instances = 1, instance_wait_ms = 60000").await.unwrap();
     for _ in 0..3 {
         let abandoned = tokio::time::timeout(Duration::from_millis(5), looping.publish()).await;
         assert!(abandoned.is_err());
@@ -348,7 +350,7 @@ fn command(nonce: &str, secret: &[u8]) -> Message {
 
 #[tokio::test]
 async fn a_nonce_is_remembered_over_versions() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let (state, metrics) = (State::new(), Metrics::new());
     let (config, keys) = table(
         "[[key]]\nname = \"lock-hmac\"\ntext = \"secret\"\n[[guest]]\nname = \"verify\"\npath = \"x\"\ngrants = [\"settings\", \"crypto\", \"state\"]\nkeys = [\"lock-hmac\"]",
@@ -374,7 +376,7 @@ async fn a_nonce_is_remembered_over_versions() {
 
 #[tokio::test]
 async fn what_is_no_guest_is_refused_with_every_reason() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let (config, keys) = table("[[guest]]\nname = \"hostile\"\npath = \"x\"\ngrants = [\"log\"]");
     let refused = async |bytes: &[u8]| {
         let loaded = Guest::load(&engine, &config, &keys, bytes.into(), State::new(), &Metrics::new()).await;
@@ -398,7 +400,7 @@ async fn what_is_no_guest_is_refused_with_every_reason() {
 /// The same walls as around every other call.
 #[tokio::test]
 async fn questions_about_clients_are_answered_or_fail() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let denial = Answer::Deny(Denial { reason_code: 0x87, reason: "hostile: denied as told".into() });
     for (mode, limits, expected) in [
         ("pass", "", Ok(Answer::Allow)),
@@ -421,7 +423,7 @@ async fn questions_about_clients_are_answered_or_fail() {
 
 #[tokio::test]
 async fn an_exchange_is_carried_by_its_memo() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(&Runtime::default()).unwrap();
     let (config, keys) = table(
         "[[key]]\nname = \"devices\"\ntext = \"secret\"\n[[guest]]\nname = \"example\"\npath = \"x\"\ngrants = [\"crypto\"]\nkeys = [\"devices\"]",
     );

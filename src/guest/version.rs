@@ -2,40 +2,36 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::{
-    bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    bindings::exported::lifecycle::Manifest,
     breaker::Circuit,
-    circuit::{Fuse, Passage},
+    call::{Desk, Question, Reply},
+    circuit::Fuse,
     engine::Engine,
     failure::Failure,
+    figures::Figures,
     host::Capabilities,
-    instance::{Program, Said},
+    instance::Program,
     load::{self, LoadError},
-    pool::{Lease, Pool},
+    overrun::Account,
     state::State,
-    verdict,
 };
 use crate::{
     config,
     event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
     hook::{Hook, Kind},
-    metrics::{Metrics, ReasonLabel},
+    metrics::Metrics,
 };
 
 /// A component that was checked, compiled and tried, with its instances.
 pub struct Guest {
     name: String,
     digest: String,
-    program: Program,
-    pool: Pool,
+    desk: Desk,
     fuse: Fuse,
     hooks: Vec<Hook>,
-    calls: Counter,
-    nanoseconds: Counter,
-    metrics: Arc<Metrics>,
 }
 
 /// Name and digest.
@@ -47,7 +43,7 @@ impl fmt::Debug for Guest {
 
 impl Guest {
     /// Makes a guest of a component's bytes: compares its imports with its grants, compiles it, makes a first instance and runs its
-    /// `lifecycle.start`. Needs a tokio runtime with time; compiling happens off its worker threads.
+    /// `lifecycle.start`. Needs a tokio runtime with time; the long parts happen on threads of the lowest priority.
     ///
     /// # Errors
     /// Everything that was found wrong before a step that cannot be taken with it.
@@ -68,25 +64,22 @@ impl Guest {
             return Err(errors);
         }
         let capabilities = Capabilities::new(config, keys, state, metrics);
-        let linked = Program::link(engine, &component, capabilities, config.limits);
+        let figures = Figures::new(&config.name, metrics);
+        let account = Account {
+            share: engine.shares().of(&config.name, config.limits.cpu_share, Instant::now()),
+            used: figures.cpu_nanoseconds.clone(),
+        };
+        let linked = Program::link(engine, &component, capabilities, config.limits, figures);
         let program = linked.map_err(|error| one(LoadError::Mismatch(format!("{error:#}"))))?;
         let exports = &program.exports;
         if exports.publish.is_none() && exports.events.is_none() && exports.access.is_none() {
             return Err(one(LoadError::NoHooks));
         }
-        let (first, manifest) = program.instantiate().await.map_err(|failure| one(LoadError::Trial(failure)))?;
-        let hooks = check_manifest(manifest, &program.capabilities)?;
-        Ok(Arc::new(Guest {
-            name: config.name.clone(),
-            fuse: Fuse::new(&config.name, &digest, config.breaker, metrics),
-            digest,
-            pool: Pool::new(first, config.limits.instances, config.limits.instance_wait_ms),
-            program,
-            hooks,
-            calls: metrics.guest_calls.get_or_create_owned(&config.name.as_str().into()),
-            nanoseconds: metrics.guest_call_nanoseconds.get_or_create_owned(&config.name.as_str().into()),
-            metrics: Arc::clone(metrics),
-        }))
+        let desk = Desk::new(program, account, config.isolation);
+        let manifest = desk.trial().await.map_err(|failure| one(LoadError::Trial(failure)))?;
+        let hooks = check_manifest(manifest, &desk.program.capabilities)?;
+        let fuse = Fuse::new(&config.name, &digest, config.breaker, metrics);
+        Ok(Arc::new(Guest { name: config.name.clone(), digest, desk, fuse, hooks }))
     }
 
     /// How routes name it.
@@ -107,9 +100,9 @@ impl Guest {
     /// Whether it exports the interface that hooks of this kind call.
     pub fn exports(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Publish => self.program.exports.publish.is_some(),
-            Kind::Access => self.program.exports.access.is_some(),
-            Kind::Observe => self.program.exports.events.is_some(),
+            Kind::Publish => self.desk.program.exports.publish.is_some(),
+            Kind::Access => self.desk.program.exports.access.is_some(),
+            Kind::Observe => self.desk.program.exports.events.is_some(),
         }
     }
 
@@ -133,9 +126,11 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn publish(&self, asked: Asked<'_>, client: &Arc<Client>, message: &Arc<Message>) -> Result<PublishVerdict, Failure> {
-        let passage = self.fuse.admit()?;
-        let verdict = self.ask_publish(&asked.context(), client, message).await;
-        self.noted(passage, verdict)
+        let question = Question::Publish { client: Arc::clone(client), message: Arc::clone(message) };
+        match self.ask(asked, Kind::Publish, question).await? {
+            Reply::Publish(verdict) => Ok(verdict),
+            _ => Err(Failure::NotExported(Kind::Publish.interface())),
+        }
     }
 
     /// Asks about something that happened.
@@ -143,9 +138,14 @@ impl Guest {
     /// # Errors
     /// It gave no verdict.
     pub async fn observe(&self, asked: Asked<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
-        let passage = self.fuse.admit()?;
-        let verdict = self.ask_observe(&asked.context(), event).await;
-        self.noted(passage, verdict)
+        if event.detail.hook().kind() != Kind::Observe {
+            return Err(Failure::NotExported(Kind::Observe.interface()));
+        }
+        let question = Question::Observe { client: Arc::clone(&event.client), detail: event.detail.clone() };
+        match self.ask(asked, Kind::Observe, question).await? {
+            Reply::Observe(verdict) => Ok(verdict),
+            _ => Err(Failure::NotExported(Kind::Observe.interface())),
+        }
     }
 
     /// Asks whether a client may come in.
@@ -153,13 +153,8 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authenticate(&self, asked: Asked<'_>, client: &Arc<Client>, credentials: &Credentials) -> Result<Answer, Failure> {
-        let passage = self.fuse.admit()?;
-        let answer = async {
-            let mut turn = self.turn(Kind::Access).await?;
-            let answer = turn.lease.instance.authenticate(&asked.context(), client, credentials).await;
-            verdict::access(turn.end(answer)?)
-        };
-        self.noted(passage, answer.await)
+        let question = Question::Authenticate { client: Arc::clone(client), credentials: credentials.clone() };
+        self.ask_access(asked, question).await
     }
 
     /// Asks whether a client may do something with a topic; a filter comes without `$share/group/`.
@@ -167,18 +162,13 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn authorize(&self, asked: Asked<'_>, client: &Arc<Client>, action: Action, topic: &str) -> Result<Answer, Failure> {
-        let passage = self.fuse.admit()?;
-        let answer = async {
-            let mut turn = self.turn(Kind::Access).await?;
-            let answer = turn.lease.instance.authorize(&asked.context(), client, action, topic).await;
-            verdict::access(turn.end(answer)?)
-        };
-        self.noted(passage, answer.await)
+        let question = Question::Authorize { client: Arc::clone(client), action, topic: topic.into() };
+        self.ask_access(asked, question).await
     }
 
     /// Whether it knows enhanced authentication.
     pub fn knows_methods(&self) -> bool {
-        self.program.exports.enhanced_access.is_some()
+        self.desk.program.exports.enhanced_access.is_some()
     }
 
     /// Asks about one round of enhanced authentication.
@@ -186,66 +176,31 @@ impl Guest {
     /// # Errors
     /// It gave no answer.
     pub async fn step(&self, asked: Asked<'_>, client: &Arc<Client>, round: Round<'_>) -> Result<ExchangeVerdict, Failure> {
+        let question = Question::Step { client: Arc::clone(client), round: Box::new(round.into()) };
+        match self.ask(asked, Kind::Access, question).await? {
+            Reply::Exchange(verdict) => Ok(verdict),
+            _ => Err(Failure::NotExported("enhanced-access")),
+        }
+    }
+
+    async fn ask_access(&self, asked: Asked<'_>, question: Question) -> Result<Answer, Failure> {
+        match self.ask(asked, Kind::Access, question).await? {
+            Reply::Access(answer) => Ok(answer),
+            _ => Err(Failure::NotExported(Kind::Access.interface())),
+        }
+    }
+
+    /// Asks; a failure is counted and logged on its way to whoever asked.
+    async fn ask(&self, asked: Asked<'_>, kind: Kind, question: Question) -> Result<Reply, Failure> {
         let passage = self.fuse.admit()?;
-        let verdict = async {
-            let mut turn = self.turn(Kind::Access).await?;
-            let answer = turn.lease.instance.step(&asked.context(), client, round).await;
-            verdict::exchange(turn.end(answer)?)
-        };
-        self.noted(passage, verdict.await)
-    }
-
-    async fn ask_publish(&self, context: &Context<'_>, client: &Client, message: &Message) -> Result<PublishVerdict, Failure> {
-        let mut turn = self.turn(Kind::Publish).await?;
-        let answer = turn.lease.instance.publish(context, client, message).await;
-        verdict::publish(turn.end(answer)?, message)
-    }
-
-    async fn ask_observe(&self, context: &Context<'_>, event: &Event) -> Result<ObserveVerdict, Failure> {
-        if event.detail.hook().kind() != Kind::Observe {
-            return Err(Failure::NotExported(Kind::Observe.interface()));
+        let reply = if self.exports(kind) { self.desk.ask(asked, question).await } else { Err(Failure::NotExported(kind.interface())) };
+        passage.end(&reply);
+        if let Err(failure) = &reply {
+            let program = &self.desk.program;
+            program.figures.failed(failure.reason());
+            program.capabilities.log.failed(failure);
         }
-        let mut turn = self.turn(Kind::Observe).await?;
-        let answer = turn.lease.instance.observe(context, &event.client, &event.detail).await;
-        verdict::observe(turn.end(answer)?)
-    }
-
-    /// An instance for one call, once there is one.
-    async fn turn(&self, kind: Kind) -> Result<Turn<'_>, Failure> {
-        if !self.exports(kind) {
-            return Err(Failure::NotExported(kind.interface()));
-        }
-        let lease = self.pool.take(&self.program).await?;
-        Ok(Turn { guest: self, lease, began: Instant::now() })
-    }
-
-    /// Counts and logs a failure on its way to whoever asked.
-    fn noted<T>(&self, passage: Passage<'_>, verdict: Result<T, Failure>) -> Result<T, Failure> {
-        passage.end(&verdict);
-        if let Err(failure) = &verdict {
-            let label = ReasonLabel { name: self.name.clone(), reason: failure.reason().to_owned() };
-            self.metrics.guest_failures.get_or_create(&label).inc();
-            self.program.capabilities.log.failed(failure);
-        }
-        verdict
-    }
-}
-
-/// One call of a guest, timed.
-struct Turn<'a> {
-    guest: &'a Guest,
-    lease: Lease<'a>,
-    began: Instant,
-}
-
-impl Turn<'_> {
-    /// Counts the call; its instance goes back unless the call failed.
-    fn end<T>(self, answer: Result<Said<T>, Failure>) -> Result<T, Failure> {
-        self.guest.calls.inc();
-        self.guest.nanoseconds.inc_by(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        let said = answer?;
-        self.lease.give_back();
-        said.map_err(verdict::fault)
+        reply
     }
 }
 
@@ -258,12 +213,6 @@ pub struct Asked<'a> {
     pub time_ms: u64,
     /// This node's name.
     pub node: &'a str,
-}
-
-impl<'a> Asked<'a> {
-    fn context(&self) -> Context<'a> {
-        Context { id: self.id, time_ms: self.time_ms, node: self.node }
-    }
 }
 
 fn check_manifest(manifest: Option<Manifest>, capabilities: &Capabilities) -> Result<Vec<Hook>, Vec<LoadError>> {

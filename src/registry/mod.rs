@@ -5,6 +5,7 @@
 //! its instances over a reload; a guest's state goes with its name. Absent: tenants, signatures, canaries.
 
 mod serving;
+mod state;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use self::watch::Fingerprint;
 pub use self::{
     serving::{Answered, Serving},
+    state::States,
     watch::Watch,
 };
 use crate::{
@@ -57,6 +59,7 @@ impl Guests {
 #[derive(Clone, Debug)]
 pub struct Registry {
     engine: Engine,
+    states: States,
     metrics: Arc<Metrics>,
 }
 
@@ -69,12 +72,18 @@ enum Refusal {
 }
 
 impl Registry {
-    /// Sets up the engine.
+    /// Sets up the engine; guests' state is in memory, until [`Registry::keeping`].
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn new(metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        Ok(Registry { engine: Engine::new()?, metrics: Arc::clone(metrics) })
+    pub fn new(runtime: &config::Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
+        Ok(Registry { engine: Engine::new(runtime)?, states: States::in_memory(metrics), metrics: Arc::clone(metrics) })
+    }
+
+    /// With guests' state kept there.
+    #[must_use]
+    pub fn keeping(self, states: States) -> Self {
+        Registry { states, ..self }
     }
 
     /// Loads the guests of a configuration; what is the same as in `current` is kept.
@@ -83,7 +92,7 @@ impl Registry {
     /// Every problem of every guest, and every route that asks a guest for what it does not export, in the order of their places.
     pub async fn load(&self, config: &Config, current: &Guests) -> Result<Guests, Vec<Problem>> {
         let mut entries = BTreeMap::new();
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.states.set_redis(config.redis.as_ref()).err().into_iter().collect();
         for wanted in &config.guests {
             let keys = keys_of(wanted, &config.keys);
             let running = current.0.get(&wanted.name);
@@ -111,7 +120,7 @@ impl Registry {
     /// it has, and the problem says why.
     pub async fn refresh(&self, config: &Config, current: &Guests) -> (Guests, Vec<Problem>) {
         let mut entries = BTreeMap::clone(&current.0);
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.states.set_redis(config.redis.as_ref()).err().into_iter().collect();
         for wanted in &config.guests {
             let running = current.0.get(&wanted.name);
             let mut found = Vec::new();
@@ -155,12 +164,11 @@ impl Registry {
 
     async fn entry(&self, wanted: &config::Guest, keys: Vec<config::Key>, running: Option<&Entry>) -> Result<Entry, Refusal> {
         let bytes = read(&wanted.path.value).await.map_err(Refusal::File)?;
-        if let Some(entry) =
-            running.filter(|entry| entry.config == *wanted && entry.keys == keys && entry.serving.current().is_made_of(&bytes))
-        {
+        let state = self.states.of(wanted);
+        let is_same = |entry: &&Entry| entry.config == *wanted && entry.keys == keys && Arc::ptr_eq(&entry.state, &state);
+        if let Some(entry) = running.filter(is_same).filter(|entry| entry.serving.current().is_made_of(&bytes)) {
             return Ok(entry.clone());
         }
-        let state = running.map_or_else(State::new, |entry| Arc::clone(&entry.state));
         let loaded = Guest::load(&self.engine, wanted, &keys, bytes, Arc::clone(&state), &self.metrics).await;
         let guest = loaded.map_err(Refusal::Load)?;
         Ok(Entry { serving: Serving::new(guest), state, config: wanted.clone(), keys })

@@ -21,7 +21,7 @@ fn component(name: &str) -> Vec<u8> {
 impl Deployment {
     fn new() -> Self {
         let metrics = Metrics::new();
-        let registry = Registry::new(&metrics).unwrap();
+        let registry = Registry::new(&config::Runtime::default(), &metrics).unwrap();
         Deployment { folder: tempfile::tempdir().unwrap(), metrics, registry }
     }
 

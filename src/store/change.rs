@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::space::{Owner, Pair, Space, StoredState};
 use crate::event::{Client, Message, QoS, Text};
 
 /// One change. Changes of one batch become durable together, in the order in which they were added.
@@ -35,6 +36,12 @@ pub enum Change {
     Retained(Arc<Message>),
     /// The topic has no retained message any more.
     Cleared(Text),
+    /// Whose a space of state is; `None`: nobody's any more.
+    Owned(Space, Option<Box<Owner>>),
+    /// A key of a guest's state holds this from now on.
+    Kept(Space, Box<Pair>),
+    /// A key of a guest's state is gone.
+    Gone(Space, Box<str>),
 }
 
 /// A delivery: the session's number, and the delivery's in its queue.
@@ -135,6 +142,8 @@ pub struct Restored {
     pub sessions: Vec<StoredSession>,
     /// Retained messages.
     pub retained: Vec<Arc<Message>>,
+    /// Guests' state.
+    pub states: Vec<StoredState>,
     /// What could not be read, in words; it is left out above.
     pub damaged: Vec<String>,
     /// Another version's format that records are in.
@@ -161,6 +170,7 @@ impl Change {
                 Change::Queued(_, parcel) => parcel.message.payload.len() + parcel.message.topic.len(),
                 Change::Retained(message) => message.payload.len() + message.topic.len(),
                 Change::Will(_, Some(will)) => will.message.payload.len(),
+                Change::Kept(_, pair) => pair.key.len() + pair.value.len(),
                 _ => 0,
             }
     }

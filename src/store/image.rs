@@ -1,7 +1,7 @@
 //! From changes to records and back, without a disk.
 //!
-//! [`write`] turns a group of changes into one operation per key; [`restore`] turns records, in the order of their keys, into sessions and
-//! retained messages. Both are pure. An [`Image`] is the two together in memory: what the disk would hold.
+//! [`write`] turns a group of changes into one operation per key; [`restore`] turns records, in the order of their keys, into sessions,
+//! retained messages and guests' state. Both are pure. An [`Image`] is the two together in memory: what the disk would hold.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,6 +11,7 @@ use std::{
 use super::{
     change::{Change, Parcel, Place, Restored, SessionState, StoredFlight, StoredSession, StoredSubscription, StoredWill},
     record::{self, Damage, Record, key},
+    space::{Owner, Pair, Space, StoredState},
 };
 use crate::event::{Message, Text};
 
@@ -27,6 +28,8 @@ enum Value<'a> {
     Flight(u16, bool),
     Parcel(&'a Parcel),
     Message(&'a Message),
+    Owner(&'a Owner),
+    Pair(&'a Pair),
 }
 
 impl Value<'_> {
@@ -40,6 +43,8 @@ impl Value<'_> {
             Value::Flight(id, received) => Some(record::flight_value(key, *id, *received)),
             Value::Parcel(parcel) => Some(record::parcel_value(key, parcel)),
             Value::Message(message) => Some(record::message_value(key, message)),
+            Value::Owner(owner) => Some(record::owner_value(key, owner)),
+            Value::Pair(pair) => Some(record::pair_value(key, pair)),
         }
     }
 }
@@ -54,6 +59,8 @@ enum Name<'a> {
     Flight(Place),
     Queued(Place),
     Retained(&'a str),
+    Owner(Space),
+    Pair(Space, &'a str),
 }
 
 impl Name<'_> {
@@ -66,6 +73,8 @@ impl Name<'_> {
             Name::Flight(place) => key::flight(place.session, place.sequence),
             Name::Queued(place) => key::queued(place.session, place.sequence),
             Name::Retained(topic) => key::retained(topic),
+            Name::Owner(space) => key::owner(space),
+            Name::Pair(space, key) => key::pair(space, key),
         }
     }
 }
@@ -117,6 +126,10 @@ fn put<'a>(change: &'a Change, values: &mut Values<'a>) {
         Change::Ended(session) => (Name::Session(*session), Value::Nothing),
         Change::Retained(message) => (Name::Retained(&message.topic), Value::Message(message)),
         Change::Cleared(topic) => (Name::Retained(topic), Value::Nothing),
+        Change::Owned(space, Some(owner)) => (Name::Owner(*space), Value::Owner(owner)),
+        Change::Owned(space, None) => (Name::Owner(*space), Value::Nothing),
+        Change::Kept(space, pair) => (Name::Pair(*space, &pair.key), Value::Pair(pair)),
+        Change::Gone(space, key) => (Name::Pair(*space, key), Value::Nothing),
     };
     values.insert(name, value);
 }
@@ -173,8 +186,24 @@ impl Builder {
                     queue: Vec::new(),
                 });
             }
+            (Record::Owner(owner), _) => {
+                self.restored.states.push(StoredState { space: owner.space(), owner: Some(owner), pairs: Vec::new() })
+            }
+            (Record::Pair(space, pair), _) => self.keep(space, pair),
             (record, Some(current)) if session == Some(current.state.number) => add(record, current, &mut self.sent),
             _ => self.restored.leftovers.push(key.to_vec()),
+        }
+    }
+
+    /// All owners have come already, in the order of their spaces.
+    fn keep(&mut self, space: Space, pair: Pair) {
+        let states = &mut self.restored.states;
+        let at = states.binary_search_by_key(&space, |state| state.space).unwrap_or_else(|at| {
+            states.insert(at, StoredState { space, owner: None, pairs: Vec::new() });
+            at
+        });
+        if let Some(state) = states.get_mut(at) {
+            state.pairs.push(pair);
         }
     }
 
@@ -233,7 +262,7 @@ fn add(record: Record, session: &mut StoredSession, sent: &mut HashMap<u64, u16>
             Some(id) => session.flights.push(StoredFlight { sequence, id, parcel: Some(parcel) }),
             None => session.queue.push((sequence, parcel)),
         },
-        Record::Commit(_) | Record::Session(_) | Record::Retained(_) => {}
+        Record::Commit(_) | Record::Session(_) | Record::Retained(_) | Record::Owner(_) | Record::Pair(..) => {}
     }
 }
 

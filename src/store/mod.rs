@@ -1,5 +1,5 @@
-//! What must outlive the process: sessions with their subscriptions, queues and flights, retained messages, wills. The only place that
-//! names fjall.
+//! What must outlive the process: sessions with their subscriptions, queues and flights, retained messages, wills, guests' state. The only
+//! place that names fjall and, for state that several processes share, [`redis`].
 //!
 //! Memory comes first and the store is its durable mirror: while the process runs, [`Change`]s go in and nothing is ever read; when it
 //! starts, whole [`StoredSession`]s come out. Changes are gathered while the disk is busy and committed as a group; a [`Ticket`] says
@@ -8,13 +8,15 @@
 //! Invariants: a group is durable as a whole or not at all, groups in their order. What cannot be read at the start is left out, logged
 //! and counted. When the disk fails, nothing is acknowledged until it is well again; nothing is lost by it.
 //!
-//! Absent: what a change means to a session (`source::mqtt`), and guests' state.
+//! Absent: what a change means to a session (`source::mqtt`), and what an operation means to a guest (`guest::state`).
 
 mod change;
 mod disk;
 mod image;
 mod queue;
 mod record;
+mod redis;
+mod space;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -30,6 +32,8 @@ pub use self::{
     image::Image,
     queue::{Batch, Ticket},
     record::{Damage, Record, decode},
+    redis::{Redis, RedisError, Request, Response, Shared},
+    space::{Owner, Pair, Space, StoredState},
 };
 use self::{
     disk::Disk,
@@ -162,6 +166,16 @@ impl Store {
     /// The last commit, and those to come.
     pub fn commits(&self) -> watch::Receiver<Ticket> {
         self.inner.queue.commits()
+    }
+
+    /// Whether those who bring something new must wait, for [`Store::room`].
+    pub fn is_full(&self) -> bool {
+        self.inner.queue.is_full()
+    }
+
+    /// Whether everything up to `ticket` is durable.
+    pub fn has_committed(&self, ticket: Ticket) -> bool {
+        self.inner.queue.last() >= ticket
     }
 
     /// Waits until new messages may be added.

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// When something is durable: the number of the commit that it belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u64);
+pub struct Ticket(pub u64);
 
 /// Changes that become durable together.
 #[derive(Debug)]
@@ -75,6 +75,11 @@ impl Queue {
     /// The last commit, and those to come.
     pub(super) fn commits(&self) -> watch::Receiver<Ticket> {
         self.committed.subscribe()
+    }
+
+    /// The last commit.
+    pub(super) fn last(&self) -> Ticket {
+        *self.committed.borrow()
     }
 
     /// Whether new messages must wait.

@@ -9,6 +9,8 @@
 //!        1 session(8) 4 sequence(8)               a delivery under way
 //!        1 session(8) 5 sequence(8)               a message in its queue
 //!        2 digest(16)                             a retained message, by the digest of its topic
+//!        3 space(16)                              whose a space of guest's state is; the space is a digest of that
+//!        4 space(16) key                          a key of a guest's state
 //! value  format(1) crc32(4) body                  the checksum is over format, key and body; the body is postcard
 //! ```
 //! Numbers in keys are big-endian, so that keys sort by session and by sequence. [`decode`] is total: any bytes give a record or a
@@ -21,7 +23,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     change::{Parcel, SessionState, StoredSubscription, StoredWill},
-    wire::{WireMessage, WireParcel, WireSession, WireSubscription, WireWill},
+    space::{Owner, Pair, Space},
+    wire::{WireMessage, WireOwner, WirePair, WireParcel, WireSession, WireSubscription, WireWill},
 };
 use crate::event::Message;
 
@@ -31,6 +34,8 @@ pub(super) const FORMAT: u8 = 1;
 const META: u8 = 0;
 const SESSION: u8 = 1;
 const RETAINED: u8 = 2;
+const OWNER: u8 = 3;
+const PAIR: u8 = 4;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +56,10 @@ pub enum Record {
     Queued(u64, u64, Parcel),
     /// A retained message.
     Retained(Arc<Message>),
+    /// Whose a space of guests' state is.
+    Owner(Owner),
+    /// A key of a guest's state.
+    Pair(Space, Pair),
 }
 
 /// Why a record cannot be read.
@@ -88,7 +97,7 @@ pub(super) fn session_of(key: &[u8]) -> Option<u64> {
 
 /// Keys below a session.
 pub(super) mod key {
-    use super::{RETAINED, digest, session_prefix};
+    use super::{OWNER, PAIR, RETAINED, Space, digest, session_prefix};
 
     fn under(session: u64, kind: u8, rest: &[u8]) -> Vec<u8> {
         let mut key = session_prefix(session);
@@ -126,6 +135,14 @@ pub(super) mod key {
         key.extend_from_slice(&digest(topic));
         key
     }
+
+    pub(in crate::store) fn owner(Space(space): Space) -> Vec<u8> {
+        [&[OWNER][..], &space].concat()
+    }
+
+    pub(in crate::store) fn pair(Space(space): Space, key: &str) -> Vec<u8> {
+        [&[PAIR][..], &space, key.as_bytes()].concat()
+    }
 }
 
 /// Topics and filters may be longer than keys: half of a SHA-256 stands for them.
@@ -151,6 +168,15 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Record, Damage> {
         (RETAINED, digest) => {
             let message = read::<WireMessage<'_>>(body)?.message()?;
             if digest == self::digest(&message.topic) { Ok(Record::Retained(Arc::new(message))) } else { Err(Damage::Key) }
+        }
+        (OWNER, space) => {
+            let owner = read::<WireOwner<'_>>(body)?.owner();
+            if space == owner.space().0 { Ok(Record::Owner(owner)) } else { Err(Damage::Key) }
+        }
+        (PAIR, rest) => {
+            let (space, key) = rest.split_first_chunk().ok_or(Damage::Key)?;
+            let key = std::str::from_utf8(key).map_err(|_| Damage::Key)?;
+            Ok(Record::Pair(Space(*space), read::<WirePair<'_>>(body)?.pair(key)))
         }
         _ => Err(Damage::Key),
     }
@@ -242,4 +268,12 @@ pub(super) fn parcel_value(key: &[u8], parcel: &Parcel) -> Vec<u8> {
 
 pub(super) fn message_value(key: &[u8], message: &Message) -> Vec<u8> {
     seal(key, &WireMessage::new(message))
+}
+
+pub(super) fn owner_value(key: &[u8], owner: &Owner) -> Vec<u8> {
+    seal(key, &WireOwner::new(owner))
+}
+
+pub(super) fn pair_value(key: &[u8], pair: &Pair) -> Vec<u8> {
+    seal(key, &WirePair::new(pair))
 }

@@ -97,7 +97,26 @@ fn history() -> Vec<Change> {
         Change::Cleared("r/1".into()),
         Change::Will(1, None),
         Change::Ended(2),
+        Change::Owned(space(), Some(Box::new(owner()))),
+        Change::Kept(space(), Box::new(pair("gone", b"x"))),
+        Change::Kept(space(), Box::new(pair("", b"old"))),
+        Change::Kept(space(), Box::new(pair("nonce/\u{e9}", b""))),
+        Change::Kept(Owner::new(None, "other").space(), Box::new(pair("", b"another guest's"))),
+        Change::Gone(space(), "gone".into()),
+        Change::Kept(space(), Box::new(pair("", b"\0\xff"))),
     ]
+}
+
+fn owner() -> Owner {
+    Owner::new(Some("acme"), "verify")
+}
+
+fn space() -> Space {
+    owner().space()
+}
+
+fn pair(key: &str, value: &[u8]) -> Pair {
+    Pair { key: key.into(), value: value.into(), written_at_ms: 1_700_000_000_000, left_ms: (!key.is_empty()).then_some(90_000) }
 }
 
 fn check(restored: &Restored) {
@@ -113,6 +132,11 @@ fn check(restored: &Restored) {
     assert_eq!(session.flights, flights);
     assert_eq!(session.queue, [(13, parcel("13"))]);
     assert_eq!(restored.retained, [Arc::new(message("r/2", "x"))]);
+    let mut states = restored.states.clone();
+    states.sort_by_key(|state| state.owner.is_some());
+    let other = StoredState { space: Owner::new(None, "other").space(), owner: None, pairs: vec![pair("", b"another guest's")] };
+    let own = StoredState { space: space(), owner: Some(owner()), pairs: vec![pair("", b"\0\xff"), pair("nonce/\u{e9}", b"")] };
+    assert_eq!(states, [other, own]);
     assert_eq!(restored.damaged, [""; 0]);
 }
 
@@ -137,7 +161,7 @@ fn what_came_and_went_within_a_group_is_not_written() {
 }
 
 fn open(folder: &std::path::Path, sync: SyncPolicy) -> (Store, Restored) {
-    let config = config::Store { folder: folder.to_owned(), sync };
+    let config = config::Store { folder: folder.to_owned(), sync, forget_state: Vec::new() };
     Store::open(&config, &Metrics::new()).expect("an own folder")
 }
 
@@ -171,7 +195,7 @@ async fn a_store_on_disk_gives_back_what_went_in_and_settles_by_commit() {
 fn one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = open(folder.path(), SyncPolicy::Never);
-    let config = config::Store { folder: folder.path().to_owned(), sync: SyncPolicy::Never };
+    let config = config::Store { folder: folder.path().to_owned(), sync: SyncPolicy::Never, forget_state: Vec::new() };
     let second = Store::open(&config, &Metrics::new());
     assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
     drop(first);
@@ -200,7 +224,7 @@ fn a_flipped_bit_costs_one_record_and_is_noticed() {
 #[test]
 fn another_version_s_store_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let config = config::Store { folder: folder.path().to_owned(), sync: SyncPolicy::Never };
+    let config = config::Store { folder: folder.path().to_owned(), sync: SyncPolicy::Never, forget_state: Vec::new() };
     let mut disk = Disk::open(&folder.path().join("store")).unwrap();
     let (key, body) = (record::key::session(1), *b"whatever comes next");
     let crc = crc32fast::hash(&[&[9], &key[..], &body].concat());

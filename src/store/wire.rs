@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     change::{Parcel, SessionState, StoredSubscription, StoredWill},
     record::Damage,
+    space::{Owner, Pair},
 };
 use crate::event::{Bytes, Client, Header, Message, Properties, QoS, Text};
 
@@ -214,6 +215,40 @@ impl<'a> WireProperties<'a> {
             correlation_data: self.correlation_data.map(Bytes::copy_from_slice),
             user_properties: headers(&self.user_properties),
         }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireOwner<'a> {
+    tenant: Option<&'a str>,
+    guest: &'a str,
+}
+
+impl<'a> WireOwner<'a> {
+    pub(super) fn new(owner: &'a Owner) -> Self {
+        WireOwner { tenant: owner.tenant.as_deref(), guest: &owner.guest }
+    }
+
+    pub(super) fn owner(self) -> Owner {
+        Owner::new(self.tenant, self.guest)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WirePair<'a> {
+    #[serde(serialize_with = "as_bytes")]
+    value: &'a [u8],
+    written_at_ms: u64,
+    left_ms: Option<u64>,
+}
+
+impl<'a> WirePair<'a> {
+    pub(super) fn new(pair: &'a Pair) -> Self {
+        WirePair { value: &pair.value, written_at_ms: pair.written_at_ms, left_ms: pair.left_ms }
+    }
+
+    pub(super) fn pair(self, key: &str) -> Pair {
+        Pair { key: key.into(), value: self.value.into(), written_at_ms: self.written_at_ms, left_ms: self.left_ms }
     }
 }
 

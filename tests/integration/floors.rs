@@ -25,6 +25,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
     ("fjall", &["store"]),
+    ("redis", &["store"]),
     ("rustls", &["source"]),
     ("tokio_rustls", &["source"]),
     ("x509_parser", &["source"]),

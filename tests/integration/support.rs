@@ -194,6 +194,11 @@ impl Device {
         std::iter::from_fn(|| self.acks.try_recv().ok()).count()
     }
 
+    /// The PUBACKs that are there already, in their order.
+    pub fn answers_so_far(&mut self) -> Vec<PubAck> {
+        std::iter::from_fn(|| self.acks.try_recv().ok()).collect()
+    }
+
     pub async fn subscribe(&mut self, filter: &str) {
         self.client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
         tokio::time::timeout(PATIENCE, self.subscribed.recv()).await.expect("SUBACK").unwrap();

@@ -55,5 +55,7 @@ fn change(record: &Record) -> Change {
         Record::Flight(session, sequence, id, true) => Change::Received(Place { session, sequence }, id),
         Record::Queued(session, sequence, parcel) => Change::Queued(Place { session, sequence }, Box::new(parcel)),
         Record::Retained(message) => Change::Retained(message),
+        Record::Owner(owner) => Change::Owned(owner.space(), Some(Box::new(owner))),
+        Record::Pair(space, pair) => Change::Kept(space, Box::new(pair)),
     }
 }

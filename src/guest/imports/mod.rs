@@ -15,12 +15,12 @@ use super::{bindings::imported, host::Host};
 pub(super) fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    imported::types::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
-    imported::log::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
-    imported::settings::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
-    imported::state::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
-    imported::metrics::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
-    imported::crypto::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
+    imported::types::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
+    imported::log::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
+    imported::settings::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
+    imported::state::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
+    imported::metrics::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
+    imported::crypto::add_to_linker::<Host, HasSelf<Host>>(&mut linker, Host::called)?;
     Ok(linker)
 }
 

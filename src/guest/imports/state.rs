@@ -1,9 +1,11 @@
 //! `state`: the keys and values of this guest's name.
+//!
+//! The functions are asynchronous for the keepers that ask another process; a guest that waits for one does not run, and its time goes on.
 
 use crate::guest::{
     bindings::imported::state::{self, Error},
     host::Host,
-    state::StateError,
+    state::{Operation, Performing, Reply, StateError, Verb},
 };
 
 impl From<StateError> for Error {
@@ -12,33 +14,46 @@ impl From<StateError> for Error {
             StateError::Quota => Error::Quota,
             StateError::TooLarge => Error::TooLarge,
             StateError::NotANumber => Error::Unavailable(error.to_string()),
+            StateError::Unavailable(why) => Error::Unavailable(why),
         }
     }
 }
 
+impl Host {
+    async fn perform(&mut self, key: String, verb: Verb) -> Result<Reply, Error> {
+        let capabilities = &self.capabilities;
+        let performed = match capabilities.state.perform(Operation { key, verb }, capabilities.state_bounds) {
+            Performing::Done(performed) => performed,
+            Performing::Waiting(waiting) => waiting.await,
+        };
+        self.rests_on = self.rests_on.max(performed.stamp);
+        Ok(performed.reply?)
+    }
+}
+
+/// A keeper that answers something else than it was asked.
+fn odd() -> Error {
+    Error::Unavailable("the state gave an answer to another question".to_owned())
+}
+
 impl state::Host for Host {
-    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
-        let state = &self.capabilities.state;
-        Ok(state.get(&key, state.now_ms()))
+    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        if let Reply::Value(value) = self.perform(key, Verb::Get).await? { Ok(value) } else { Err(odd()) }
     }
 
-    fn put(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<(), Error> {
-        let state = &self.capabilities.state;
-        Ok(state.put(&key, value, ttl_s, self.capabilities.state_bounds, state.now_ms())?)
+    async fn put(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<(), Error> {
+        self.perform(key, Verb::Put { value, ttl_s }).await.map(drop)
     }
 
-    fn put_if_absent(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<bool, Error> {
-        let state = &self.capabilities.state;
-        Ok(state.put_if_absent(&key, value, ttl_s, self.capabilities.state_bounds, state.now_ms())?)
+    async fn put_if_absent(&mut self, key: String, value: Vec<u8>, ttl_s: Option<u32>) -> Result<bool, Error> {
+        if let Reply::New(new) = self.perform(key, Verb::PutIfAbsent { value, ttl_s }).await? { Ok(new) } else { Err(odd()) }
     }
 
-    fn add(&mut self, key: String, delta: i64, ttl_s: Option<u32>) -> Result<i64, Error> {
-        let state = &self.capabilities.state;
-        Ok(state.add(&key, delta, ttl_s, self.capabilities.state_bounds, state.now_ms())?)
+    async fn add(&mut self, key: String, delta: i64, ttl_s: Option<u32>) -> Result<i64, Error> {
+        if let Reply::Sum(sum) = self.perform(key, Verb::Add { delta, ttl_s }).await? { Ok(sum) } else { Err(odd()) }
     }
 
-    fn remove(&mut self, key: String) -> Result<(), Error> {
-        self.capabilities.state.remove(&key);
-        Ok(())
+    async fn remove(&mut self, key: String) -> Result<(), Error> {
+        self.perform(key, Verb::Remove).await.map(drop)
     }
 }

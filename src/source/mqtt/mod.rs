@@ -63,7 +63,7 @@ use crate::{
     event::Text,
     metrics::Metrics,
     pipeline::Pipeline,
-    store::{Store, StoreError},
+    store::{Restored, Store},
 };
 
 /// Routers of the bus, at most: each is a thread.
@@ -82,9 +82,6 @@ pub enum BrokerError {
         /// The system's words.
         source: std::io::Error,
     },
-    /// What outlives the process cannot be read or kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A listener's certificate cannot be used; every problem at once.
     #[error("{} listener(s) cannot be set up, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Doors(Vec<Problem>),
@@ -148,11 +145,12 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens every listener of `config`. Needs a running tokio runtime with time and I/O.
+    /// Opens every listener of `config`, with what the store held in its place. Needs a running tokio runtime with time and I/O.
     ///
     /// # Errors
     /// A listener's certificate cannot be used or its address not be had, or the bus does not start.
-    pub async fn start(config: &Config, pipeline: Arc<Pipeline>) -> Result<Self, BrokerError> {
+    pub async fn start(config: &Config, pipeline: Arc<Pipeline>, kept: Option<(Store, Restored)>) -> Result<Self, BrokerError> {
+        let (store, restored) = kept.map_or_else(|| (None, Restored::default()), |(store, restored)| (Some(store), restored));
         let mut listeners = Vec::new();
         for setup in Setup::load_all(config).map_err(BrokerError::Doors)? {
             let (name, address) = setup.place();
@@ -162,7 +160,6 @@ impl Broker {
             listeners.push((setup, address, socket));
         }
         let metrics = Arc::clone(pipeline.metrics());
-        let (store, restored) = restore::open(config, &metrics).await?;
         let (aftermath, pending) = Aftermath::new();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let bus = Bus::start(threads.min(MAX_BUS_SHARDS), &metrics, &aftermath, store.as_ref())
@@ -266,9 +263,6 @@ impl Broker {
             self.shared.phase.send_replace(Phase::Stopped);
             // Connections end at once now; their sockets get a moment for DISCONNECT.
             let _ = tokio::time::timeout(Duration::from_secs(1), async { while self.alive.recv().await.is_some() {} }).await;
-        }
-        if let Some(store) = self.shared.store.clone() {
-            let _ = tokio::task::spawn_blocking(move || store.close()).await; // an error: it has panicked, and said so
         }
         finished
     }

@@ -1,4 +1,4 @@
-//! When the process starts: the store is opened, and what was stored takes its place as if it had never left.
+//! When the process starts: what was stored takes its place as if it had never left.
 //!
 //! Restored sessions wait for their clients. Whoever was connected when the process ended counts as gone from the moment of the start;
 //! for those who had left before, the time since counts, also the time without a process.
@@ -9,29 +9,13 @@ use std::{
 };
 
 use super::{
-    BrokerError, Shared,
+    Shared,
     session::{Session, connect::LastWill},
 };
 use crate::{
-    config::Config,
     event::{DropReason, now_ms},
-    metrics::Metrics,
-    store::{Change, Restored, Store, StoredSession, StoredWill},
+    store::{Change, Restored, StoredSession, StoredWill},
 };
-
-/// Opens the store, if there is one.
-pub(super) async fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Option<Store>, Restored), BrokerError> {
-    let Some(config) = config.store.clone() else {
-        tracing::info!("no data_dir: sessions and retained messages live in memory and end with the process");
-        return Ok((None, Restored::default()));
-    };
-    let metrics = Arc::clone(metrics);
-    let opened = tokio::task::spawn_blocking(move || Store::open(&config, &metrics)).await;
-    let (store, restored) = opened.map_err(|error| BrokerError::Bus(Box::new(error)))??;
-    let queued: usize = restored.sessions.iter().map(|session| session.queue.len() + session.flights.len()).sum();
-    tracing::info!(sessions = restored.sessions.len(), queued, retained = restored.retained.len(), "restored from the store");
-    Ok((Some(store), restored))
-}
 
 /// Puts everything back in its place.
 pub(super) async fn put_back(shared: &Shared, restored: Restored) {

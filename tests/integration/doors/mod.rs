@@ -39,7 +39,7 @@ impl House {
         let (config, problems) = parse(tables);
         assert!(problems.is_empty(), "{problems:?}");
         let metrics = Metrics::new();
-        let broker = Broker::start(&config, Pipeline::open(Arc::clone(&metrics))).await.unwrap();
+        let broker = Broker::start(&config, Pipeline::open(Arc::clone(&metrics)), None).await.unwrap();
         House { broker, metrics }
     }
 

@@ -21,7 +21,7 @@ impl Running {
         assert!(problems.is_empty(), "{problems:?}");
         let metrics = Metrics::new();
         let pipeline = Pipeline::open(Arc::clone(&metrics));
-        let broker = Broker::start(&config, pipeline).await.expect("a free port");
+        let broker = Broker::start(&config, pipeline, None).await.expect("a free port");
         Running { broker, metrics }
     }
 

@@ -1,0 +1,368 @@
+//! One question to a guest: from a free place over an instance to the answer.
+//!
+//! The common way is straight: the guest owes no processor time, a place is free, an instance sits there, and the call ends in its first
+//! poll on the task of whoever asks. Everything else leaves it: waits are bounded by `limits.instance_wait_ms`; a call that overruns its
+//! slice goes on in the slow lane (see [`super::overrun`]), and so does the start of an instance that takes long.
+//!
+//! Invariant: a call owns what it needs, so that it can be moved between lanes and abandoned at any time.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep_until, timeout_at};
+
+use super::{
+    bindings::{exported::lifecycle::Manifest, imported::types::Context},
+    failure::Failure,
+    instance::{Instance, Program},
+    overrun::{Account, Finished, Pace, SLICE, Slice, Step, Work},
+    pool::{Lease, Pool},
+    room::Slot,
+    state::Stamp,
+    verdict,
+    version::Asked,
+};
+use crate::{
+    config::Isolation,
+    event::{Action, Answer, Bytes, Client, Credentials, Detail, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round, Text},
+};
+
+/// How much longer than its running time a call may take in all while it waits in the host.
+const SLACK: Duration = Duration::from_millis(200);
+/// How much longer than its running time a call may take in all in the slow lane, where it runs when nobody else wants to: this often
+/// its time, and this much more.
+const SLOW_TIMES: u32 = 10;
+const SLOW_SLACK: Duration = Duration::from_secs(2);
+
+/// What a guest is asked.
+pub(super) enum Question {
+    Publish { client: Arc<Client>, message: Arc<Message> },
+    Observe { client: Arc<Client>, detail: Detail },
+    Authenticate { client: Arc<Client>, credentials: Credentials },
+    Authorize { client: Arc<Client>, action: Action, topic: Box<str> },
+    Step { client: Arc<Client>, round: Box<OwnedRound> },
+}
+
+/// A [`Round`] that owns what it says.
+pub(super) struct OwnedRound {
+    method: Text,
+    data: Option<Bytes>,
+    number: u32,
+    memo: Bytes,
+    again: bool,
+}
+
+impl From<Round<'_>> for OwnedRound {
+    fn from(round: Round<'_>) -> Self {
+        let Round { method, data, number, memo, again } = round;
+        OwnedRound { method: method.into(), data: data.map(Bytes::copy_from_slice), number, memo: Bytes::copy_from_slice(memo), again }
+    }
+}
+
+impl OwnedRound {
+    fn borrow(&self) -> Round<'_> {
+        Round { method: &self.method, data: self.data.as_deref(), number: self.number, memo: &self.memo, again: self.again }
+    }
+}
+
+/// What it answers; the kind is the question's.
+pub(super) enum Reply {
+    Publish(PublishVerdict),
+    Observe(ObserveVerdict),
+    Access(Answer),
+    Exchange(ExchangeVerdict),
+}
+
+/// A call that has come to its end.
+pub(super) struct Ended {
+    /// Gone when its store cannot be used again.
+    instance: Option<Box<Instance>>,
+    judged: Judged,
+}
+
+/// What came of a call.
+struct Judged {
+    reply: Result<Reply, Failure>,
+    /// What must outlive the process before the reply is given.
+    rests_on: Stamp,
+}
+
+/// Where an answer comes from.
+enum Source {
+    Instance(Box<Instance>),
+    /// One that is made first.
+    New(Arc<Program>, Slot, Arc<Slice>),
+}
+
+/// When a question was asked, and on which node.
+struct Occasion {
+    id: u64,
+    time_ms: u64,
+    node: Arc<str>,
+}
+
+/// The whole of a call.
+async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended {
+    let mut instance = match source {
+        Source::Instance(instance) => instance,
+        // Boxed: rare, and large.
+        Source::New(program, slot, slice) => match Box::pin(async move { program.instantiate(slot, slice).await }).await {
+            Ok((instance, _manifest)) => instance,
+            Err(failure) => return Ended { instance: None, judged: Judged { reply: Err(failure), rests_on: Stamp::default() } },
+        },
+    };
+    let context = Context { id: occasion.id, time_ms: occasion.time_ms, node: &occasion.node };
+    let judged = judge(&mut instance, &context, &question).await;
+    let rests_on = instance.rests_on();
+    match judged {
+        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on } },
+        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on } },
+    }
+}
+
+/// The instance's answer, checked. The outer error means that the instance is gone.
+async fn judge(instance: &mut Instance, context: &Context<'_>, question: &Question) -> Result<Result<Reply, Failure>, Failure> {
+    Ok(match question {
+        Question::Publish { client, message } => {
+            let said = instance.publish(context, client, message).await?;
+            said.map_err(verdict::fault).and_then(|verdict| verdict::publish(verdict, message)).map(Reply::Publish)
+        }
+        Question::Observe { client, detail } => {
+            let said = instance.observe(context, client, detail).await?;
+            said.map_err(verdict::fault).and_then(verdict::observe).map(Reply::Observe)
+        }
+        Question::Authenticate { client, credentials } => {
+            let said = instance.authenticate(context, client, credentials).await?;
+            said.map_err(verdict::fault).and_then(verdict::access).map(Reply::Access)
+        }
+        Question::Authorize { client, action, topic } => {
+            let said = instance.authorize(context, client, *action, topic).await?;
+            said.map_err(verdict::fault).and_then(verdict::access).map(Reply::Access)
+        }
+        Question::Step { client, round } => {
+            let said = instance.step(context, client, round.borrow()).await?;
+            said.map_err(verdict::fault).and_then(verdict::exchange).map(Reply::Exchange)
+        }
+    })
+}
+
+/// A call on its way through the lanes.
+struct Running {
+    work: Work<Ended>,
+    lease: Lease,
+    /// Its instance is made first.
+    is_new: bool,
+    began: Instant,
+}
+
+/// Where questions to one guest version are asked.
+pub(super) struct Desk {
+    pub(super) program: Arc<Program>,
+    pool: Arc<Pool>,
+    account: Account,
+    isolation: Isolation,
+    pace: Pace,
+    /// Whether instances take longer than a slice to start.
+    starts_slowly: AtomicBool,
+}
+
+impl Desk {
+    pub(super) fn new(program: Program, account: Account, isolation: Isolation) -> Self {
+        let (limits, figures) = (&program.limits, &program.figures);
+        let (idle, waits) = (figures.instances_idle.clone(), figures.waits.clone());
+        let pool = Pool::new(limits.instances, limits.instance_wait_ms, program.engine.room(), idle, waits);
+        Desk { program: Arc::new(program), pool, account, isolation, pace: Pace::default(), starts_slowly: AtomicBool::new(false) }
+    }
+
+    /// Makes the first instance, in the slow lane, so that a new version does not disturb those that run.
+    pub(super) async fn trial(&self) -> Result<Option<Manifest>, Failure> {
+        let Some(mut lease) = self.pool.take() else { return Err(Failure::NoInstance { waited_ms: 0 }) };
+        let slot = self.program.engine.room().trial().await?;
+        let (program, slice) = (Arc::clone(&self.program), Arc::clone(&lease.seat.slice));
+        let work = Work::new(async move { program.instantiate(slot, slice).await }, Arc::clone(&lease.seat.slice));
+        let limit_ms = self.program.limits.start_deadline_ms;
+        let ends_at = Instant::now() + slow_allowance(Duration::from_millis(limit_ms));
+        let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, ()).await;
+        let Finished { value, starting, calling, .. } = finished.ok_or(Failure::Deadline { limit_ms })?;
+        let (instance, manifest) = value?;
+        // Its last tick counts as the call that did not follow.
+        self.starts_slowly.store(starting + calling >= SLICE, Ordering::Relaxed);
+        if self.isolation == Isolation::Shared && !instance.is_for_trial() {
+            lease.seat.instance = Some(instance);
+        }
+        lease.give_back();
+        Ok(manifest)
+    }
+
+    /// Asks, and counts the call; what it wrote outlives the process, as far as its state does, when this returns. The instance does not
+    /// wait for that.
+    pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
+        let mut began = Instant::now();
+        if !self.account.share.owes(began).is_zero() {
+            self.pay().await?;
+            began = Instant::now();
+        }
+        let mut lease = match self.pool.take() {
+            Some(lease) => lease,
+            None => {
+                let lease = Box::pin(self.pool.wait()).await?;
+                began = Instant::now();
+                lease
+            }
+        };
+        let (source, is_new) = match lease.seat.instance.take() {
+            Some(instance) => (Source::Instance(instance), false),
+            None => {
+                let slot = Box::pin(self.program.engine.room().slot(self.program.limits.instance_wait_ms)).await?;
+                (Source::New(Arc::clone(&self.program), slot, Arc::clone(&lease.seat.slice)), true)
+            }
+        };
+        if *lease.seat.node != *asked.node {
+            lease.seat.node = asked.node.into();
+        }
+        let occasion = Occasion { id: asked.id, time_ms: asked.time_ms, node: Arc::clone(&lease.seat.node) };
+        let call = answer(source, occasion, question);
+        let work = match lease.seat.work.take() {
+            Some(mut work) => {
+                work.set(call);
+                work
+            }
+            None => Work::new(call, Arc::clone(&lease.seat.slice)),
+        };
+        let is_slow = self.pace.is_slow() || (is_new && self.starts_slowly.load(Ordering::Relaxed));
+        let running = Running { work, lease, is_new, began };
+        let judged = if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await }?;
+        if judged.rests_on != Stamp::default() {
+            Box::pin(self.program.capabilities.state.settled(judged.rests_on)).await?;
+        }
+        judged.reply
+    }
+
+    /// Runs a call on this task as long as it keeps within its slice.
+    async fn quickly(&self, mut running: Running) -> Result<Judged, Failure> {
+        let Running { work, is_new, began, .. } = &mut running;
+        let (is_new, began) = (*is_new, *began);
+        let first = poll_fn(|cx| Poll::Ready(work.poll(cx))).await;
+        let mut used = began.elapsed();
+        let step = match first {
+            Poll::Ready(Step::Done(ended)) => {
+                self.account.charge(used, began + used);
+                return Ok(self.end(running.work, running.lease, ended, used));
+            }
+            Poll::Ready(Step::GaveWay) => Ok(Step::GaveWay),
+            Poll::Pending => {
+                let more = poll_fn(|cx| {
+                    let resumed = Instant::now();
+                    let step = work.poll(cx);
+                    used += resumed.elapsed();
+                    step
+                });
+                timeout_at((began + self.limit(is_new) + SLACK).into(), more).await
+            }
+        };
+        let now = Instant::now();
+        self.account.charge(used, now);
+        match step {
+            Ok(Step::Done(ended)) => Ok(self.end(running.work, running.lease, ended, now.saturating_duration_since(began))),
+            Ok(Step::GaveWay) => {
+                let is_starting = running.work.slice().starting.load(Ordering::Relaxed);
+                if is_starting {
+                    self.starts_slowly.store(true, Ordering::Relaxed);
+                } else {
+                    self.overran(now);
+                }
+                Box::pin(self.slowly(running, !is_starting)).await
+            }
+            Err(_elapsed) => Err(self.over_time(running.work.slice(), began)),
+        }
+    }
+
+    /// Brings a call to its end in the slow lane; `has_overrun` is known already of one that comes from the quick one.
+    async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Judged, Failure> {
+        let Running { work, lease, is_new, began } = running;
+        let (slice, ends_at) = (Arc::clone(work.slice()), began + slow_allowance(self.limit(is_new)));
+        let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, lease).await;
+        let Some(Finished { work, value, held, calling, .. }) = finished else {
+            return Err(self.over_time(&slice, began));
+        };
+        let now = Instant::now();
+        match calling < SLICE {
+            _ if has_overrun => {}
+            true => self.pace.kept(now),
+            false => self.overran(now),
+        }
+        Ok(self.end(work, held, value, now.saturating_duration_since(began)))
+    }
+
+    fn overran(&self, now: Instant) {
+        self.program.figures.overruns.inc();
+        self.pace.overran(now);
+    }
+
+    /// Counts a call that has ended; what can be used again goes back to its place.
+    fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Judged {
+        let figures = &self.program.figures;
+        figures.calls.inc();
+        figures.nanoseconds.inc_by(nanoseconds(took));
+        match ended.instance {
+            Some(instance) if self.isolation == Isolation::Shared => match instance.worn() {
+                None => lease.seat.instance = Some(instance),
+                Some(reason) => figures.recycled(reason),
+            },
+            Some(_) => {} // used once
+            None => figures.recycled("failure"),
+        }
+        lease.seat.work = Some(work);
+        lease.give_back();
+        ended.judged
+    }
+
+    /// Counts a call that took longer than it may in all; it is gone with its instance and its place.
+    fn over_time(&self, slice: &Slice, began: Instant) -> Failure {
+        let (figures, limits) = (&self.program.figures, &self.program.limits);
+        figures.calls.inc();
+        figures.nanoseconds.inc_by(nanoseconds(began.elapsed()));
+        figures.recycled("failure");
+        let is_starting = slice.starting.load(Ordering::Relaxed);
+        Failure::Deadline { limit_ms: if is_starting { limits.start_deadline_ms } else { limits.deadline_ms } }
+    }
+
+    /// Waits until the guest's share has paid for what it used.
+    async fn pay(&self) -> Result<(), Failure> {
+        let limits = &self.program.limits;
+        self.program.figures.throttled.inc();
+        let until = Instant::now() + Duration::from_millis(limits.instance_wait_ms);
+        loop {
+            let now = Instant::now();
+            let owes = self.account.share.owes(now);
+            if owes.is_zero() {
+                return Ok(());
+            }
+            if now >= until {
+                return Err(Failure::Throttled { waited_ms: limits.instance_wait_ms });
+            }
+            sleep_until(until.min(now + owes).into()).await;
+        }
+    }
+
+    /// How long a call may run, with the start of its instance.
+    fn limit(&self, is_new: bool) -> Duration {
+        let limits = &self.program.limits;
+        Duration::from_millis(limits.deadline_ms + if is_new { limits.start_deadline_ms } else { 0 })
+    }
+}
+
+fn slow_allowance(limit: Duration) -> Duration {
+    limit * SLOW_TIMES + SLOW_SLACK
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
