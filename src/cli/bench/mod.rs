@@ -80,6 +80,9 @@ pub(super) struct Args {
     /// Pairs of runs of `neighbour`, alone and beside a hostile guest, for each such guest.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pairs: u32,
+    /// Keeps the state of the guests of `neighbour` on the disk (data_dir), not in memory.
+    #[arg(long)]
+    disk: bool,
     /// Only these hostile guests.
     #[arg(long, value_name = "MODE", value_delimiter = ',')]
     hostile: Vec<String>,
@@ -238,6 +241,7 @@ impl Args {
                 warm_up: self.warm_up,
                 length: self.length.unwrap_or(neighbour::LENGTH),
                 pairs: self.pairs as usize,
+                disk: self.disk,
                 guests: &self.guests,
                 kafka,
                 kafka_properties: &self.kafka_properties,

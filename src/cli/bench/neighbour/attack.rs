@@ -79,20 +79,22 @@ impl Attack {
     /// Two tenants. The hostile one has what an operator would give a customer whom he does not know: a tenth of the processor, four
     /// instances. Its circuit never opens, so that it is the walls that are measured, and not that nobody asks it any more.
     pub(super) fn configuration(&self, plan: &Plan<'_>) -> String {
-        let Attack { mode, limits, .. } = self;
-        let topic = plan.topic;
-        head(plan.shape.in_flight, plan.kafka, plan.kafka_properties)
-            + &format!("[guests]\nmemory_bytes = {GUESTS_BYTES}\ninstances = 64\n[[tenant]]\nid = \"b\"\n")
-            + "[[tenant]]\nid = \"a\"\nceilings = { cpu_share = 0.1, instances = 4 }\n"
-            + &route(topic)
-            + &format!("guests = [\"{GUEST}\"]\n{}", verifier("tenant = \"b\"\n"))
-            + &format!(
-                "[[guest]]\nname = \"{HOSTILE}\"\ntenant = \"a\"\npath = \"hostile.wasm\"\n\
-                 grants = [\"log\", \"settings\", \"state\", \"metrics\", \"crypto\"]\nsettings = {{ mode = \"{mode}\" }}\n\
-                 limits = {{ instances = 4, cpu_share = 0.1, state_keys = 10000, state_bytes = 16777216{limits} }}\n\
-                 breaker = {{ max_failure_ratio = 1.0 }}\n\
-                 [[route]]\nhook = \"message.publish\"\nfilter = \"hostile/#\"\nguests = [\"{HOSTILE}\"]\ntopic = \"{topic}_hostile\"\n"
-            )
+        let (Attack { mode, limits, .. }, topic) = (self, plan.topic);
+        let node = if plan.disk { "[node]\ndata_dir = \"data\"\n" } else { "" };
+        let head = head(plan.shape.in_flight, plan.kafka, plan.kafka_properties);
+        let (route, honest) = (route(topic), verifier("tenant = \"b\"\n"));
+        format!(
+            "{node}{head}\
+             [guests]\nmemory_bytes = {GUESTS_BYTES}\ninstances = 64\n\
+             [[tenant]]\nid = \"b\"\n\
+             [[tenant]]\nid = \"a\"\nceilings = {{ cpu_share = 0.1, instances = 4 }}\n\
+             {route}guests = [\"{GUEST}\"]\n{honest}\
+             [[route]]\nhook = \"message.publish\"\nfilter = \"hostile/#\"\nguests = [\"{HOSTILE}\"]\ntopic = \"{topic}_hostile\"\n\
+             [[guest]]\nname = \"{HOSTILE}\"\ntenant = \"a\"\npath = \"hostile.wasm\"\n\
+             grants = [\"log\", \"settings\", \"state\", \"metrics\", \"crypto\"]\nsettings = {{ mode = \"{mode}\" }}\n\
+             limits = {{ instances = 4, cpu_share = 0.1, state_keys = 10000, state_bytes = 16777216{limits} }}\n\
+             breaker = {{ max_failure_ratio = 1.0 }}\n"
+        )
     }
 }
 
@@ -114,6 +116,7 @@ mod tests {
             warm_up: Duration::ZERO,
             length: Duration::ZERO,
             pairs: 1,
+            disk: true,
             guests: Path::new(""),
             kafka: None,
             kafka_properties: &[],

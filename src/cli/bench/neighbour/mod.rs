@@ -49,6 +49,8 @@ pub(super) struct Plan<'a> {
     pub(super) warm_up: Duration,
     pub(super) length: Duration,
     pub(super) pairs: usize,
+    /// Whether state is kept on the disk.
+    pub(super) disk: bool,
     pub(super) guests: &'a Path,
     pub(super) kafka: Option<&'a str>,
     pub(super) kafka_properties: &'a [(String, String)],

@@ -41,7 +41,7 @@ pub(super) fn failures(page: &str) -> BTreeMap<String, u64> {
         let (reason, count) = line.strip_prefix(start.as_str())?.split_once("\"} ")?;
         Some((reason.to_owned(), count.parse().ok()?))
     };
-    page.lines().filter_map(read).collect()
+    page.lines().filter_map(read).filter(|(_, count)| *count > 0).collect()
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -158,12 +158,16 @@ mod tests {
             pairs: pairs.map(|(alone_us, beside_us)| Pair { alone_us, beside_us }).to_vec(),
             rate: 1,
             answered: 7,
-            failures: failures("x\nhookgate_guest_failures_total{name=\"hostile\",reason=\"deadline\"} 7\n"),
+            failures: failures(
+                "x\nhookgate_guest_failures_total{name=\"hostile\",reason=\"deadline\"} 7\n\
+                hookgate_guest_failures_total{name=\"hostile\",reason=\"trap\"} 0\n",
+            ),
             peak_memory_bytes: 2,
             bound_bytes: 1,
             verified: 0,
             broken: Vec::new(),
         };
+        assert_eq!(measured.failures.len(), 1);
         assert!((measured.ratio() - 1.05).abs() < 1e-9);
         assert!((measured.spread() - 1.5).abs() < 1e-9);
         assert_eq!(measured.holds(), (true, false));
