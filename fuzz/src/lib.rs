@@ -23,6 +23,18 @@ pub mod topic;
 
 pub mod targets;
 
+#[path = "../../src/guest"]
+pub mod guest {
+    // The real one is made by wasmtime's macro.
+    #[path = "../../fuzz/src/targets/verdict/bindings.rs"]
+    mod bindings;
+    mod failure;
+    mod verdict;
+
+    #[path = "../../fuzz/src/targets/verdict.rs"]
+    pub mod fuzz_verdict;
+}
+
 #[path = "../../src/source"]
 pub mod source {
     pub mod mqtt {

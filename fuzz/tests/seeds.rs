@@ -2,17 +2,18 @@
 
 use std::{fs, path::Path};
 
-use hookgate_fuzz::{source::mqtt, targets};
+use hookgate_fuzz::{guest, source::mqtt, targets};
 
 #[test]
 fn every_seed_passes() {
-    let all: [(&str, fn(&[u8])); 7] = [
+    let all: [(&str, fn(&[u8])); 8] = [
         ("codec_decode", mqtt::fuzz_codec_decode::run),
         ("config", targets::config::run),
         ("proxy", mqtt::listener::fuzz_proxy::run),
         ("session", mqtt::fuzz_session::run),
         ("store", targets::store::run),
         ("topic_matching", targets::topic_matching::run),
+        ("verdict", guest::fuzz_verdict::run),
         ("websocket", mqtt::listener::fuzz_websocket::run),
     ];
     for (target, run) in all {

@@ -4,10 +4,11 @@
 
 mod access;
 mod message;
+mod peer;
 mod receipt;
 mod verdict;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 pub use bytes::Bytes;
 /// UTF-8 text that is cheap to clone.
@@ -16,6 +17,7 @@ pub use bytestring::ByteString as Text;
 pub use self::{
     access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling, Step},
     message::{Header, Message, Properties, QoS},
+    peer::Peer,
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},
 };
@@ -36,7 +38,7 @@ pub struct Client {
     /// The user name of CONNECT.
     pub username: Option<Text>,
     /// The device's own address.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// 3 (MQTT 3.1), 4 (3.1.1) or 5.
     pub protocol_version: u8,
     /// Common name of a verified client certificate.

@@ -204,6 +204,7 @@ impl Desk {
     /// Asks, and counts the call; what it wrote outlives the process, as far as its state does, when this returns. The instance does not
     /// wait for that.
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
+        self.program.engine.serve();
         let mut began = Instant::now();
         if !self.account.share.owes(began).is_zero() {
             self.pay().await?;

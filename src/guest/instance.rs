@@ -179,7 +179,7 @@ impl Instance {
     ) -> Result<Said<publish::Verdict>, Failure> {
         let function = self.publish.as_ref().ok_or(Failure::NotExported("publish"))?.func_handle();
         let (peer, properties) = (lower::peer(client), lower::user_properties(message));
-        let arguments = (context.clone(), lower::client(client, &peer), lower::message(message, message.qos, &properties));
+        let arguments = (context.clone(), lower::client(client, peer), lower::message(message, message.qos, &properties));
         self.walls.call(function, arguments).await
     }
 
@@ -192,7 +192,7 @@ impl Instance {
         let function = self.events.as_ref().ok_or(Failure::NotExported("events"))?.func_handle();
         let (peer, lists) = (lower::peer(client), lower::Lists::of(detail));
         let detail = lower::detail(detail, &lists).ok_or(Failure::NotExported("events"))?;
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), detail)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), detail)).await
     }
 
     pub(super) async fn authenticate(
@@ -203,7 +203,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authenticate();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::credentials(credentials))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::credentials(credentials))).await
     }
 
     pub(super) async fn authorize(
@@ -215,7 +215,7 @@ impl Instance {
     ) -> Result<Said<access::Answer>, Failure> {
         let function = self.access.as_ref().ok_or(Failure::NotExported("access"))?.func_authorize();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::action(action), topic)).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::action(action), topic)).await
     }
 
     pub(super) async fn step(
@@ -226,7 +226,7 @@ impl Instance {
     ) -> Result<Said<enhanced_access::Verdict>, Failure> {
         let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
         let peer = lower::peer(client);
-        self.walls.call(function, (context.clone(), lower::client(client, &peer), lower::round(round))).await
+        self.walls.call(function, (context.clone(), lower::client(client, peer), lower::round(round))).await
     }
 }
 

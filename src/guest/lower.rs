@@ -1,7 +1,5 @@
 //! Events as guests see them: the WIT types, borrowing from the event.
 
-use std::fmt::Write;
-
 use super::bindings::{
     exported::{
         access::{self, Credentials},
@@ -21,11 +19,8 @@ pub(super) fn qos(qos: QoS) -> Qos {
 }
 
 /// The address as text, for [`client`].
-pub(super) fn peer(client: &event::Client) -> String {
-    let mut text = String::with_capacity(24); // "255.255.255.255:65535"
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{}", client.peer);
-    text
+pub(super) fn peer(client: &event::Client) -> &str {
+    client.peer.as_str()
 }
 
 pub(super) fn client<'a>(client: &'a event::Client, peer: &'a str) -> Client<'a> {

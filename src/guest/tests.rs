@@ -1,5 +1,8 @@
 //! Guests as they are used: the components of the `guests/` workspace, hostile ones too.
 
+pub(super) mod arbitrary;
+mod mirror;
+mod mutants;
 mod walls;
 
 use std::{path::Path, sync::Arc, time::Duration};

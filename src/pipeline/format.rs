@@ -125,7 +125,7 @@ struct Envelope<'a> {
 struct ClientFields<'a> {
     client_id: &'a str,
     username: Option<&'a str>,
-    peer: String,
+    peer: &'a str,
     protocol_version: u8,
     certificate_name: Option<&'a str>,
     connected_at: u64,
@@ -226,7 +226,7 @@ impl<'a> ClientFields<'a> {
         ClientFields {
             client_id: &client.client_id,
             username: client.username.as_deref(),
-            peer: client.peer.to_string(),
+            peer: client.peer.as_str(),
             protocol_version: client.protocol_version,
             certificate_name: client.certificate_name.as_deref(),
             connected_at: client.connected_at_ms,

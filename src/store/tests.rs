@@ -32,7 +32,7 @@ fn state(number: u64, client_id: &str) -> SessionState {
     let client = Client {
         client_id: client_id.into(),
         username: None,
-        peer: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9)),
+        peer: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9)).into(),
         protocol_version: 5,
         certificate_name: Some("cn".into()),
         connected_at_ms: 3,

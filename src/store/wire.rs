@@ -30,7 +30,7 @@ impl<'a> WireSession<'a> {
             client_id: &client.client_id,
             username: client.username.as_deref(),
             certificate_name: client.certificate_name.as_deref(),
-            peer: client.peer,
+            peer: client.peer.address(),
             protocol_version: client.protocol_version,
             connected_at_ms: client.connected_at_ms,
             expiry_s: *expiry_s,
@@ -42,7 +42,7 @@ impl<'a> WireSession<'a> {
         let client = Client {
             client_id: self.client_id.into(),
             username: self.username.map(Text::from),
-            peer: self.peer,
+            peer: self.peer.into(),
             protocol_version: self.protocol_version,
             certificate_name: self.certificate_name.map(Text::from),
             connected_at_ms: self.connected_at_ms,

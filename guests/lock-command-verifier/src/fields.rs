@@ -3,8 +3,12 @@
 //! What is signed must be read in one way only, so everything that two readers could take differently is refused: a name that
 //! occurs twice, control characters, numbers in a form that JSON does not have, anything after the object. Absent: nested values,
 //! `true`, `false`, `null`, which the signature's text cannot carry.
+//!
+//! Texts are bytes here, UTF-8 that was checked once: the signature is over bytes, and names sort as bytes as they do as characters.
 
 use std::borrow::Cow;
+
+use crate::scan;
 
 /// More fields than this are refused; a command has five.
 const MAX_FIELDS: usize = 32;
@@ -15,28 +19,28 @@ pub(crate) struct Malformed;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Field<'a> {
-    pub(crate) name: Cow<'a, str>,
+    pub(crate) name: Cow<'a, [u8]>,
     pub(crate) value: Value<'a>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     /// A string, its escapes resolved.
-    Text(Cow<'a, str>),
+    Text(Cow<'a, [u8]>),
     /// A number as it is written.
-    Number(&'a str),
+    Number(&'a [u8]),
 }
 
 impl Value<'_> {
     /// As the signature's text has it.
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Value::Text(text) => text,
             Value::Number(number) => number,
         }
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&[u8]> {
         match self {
             Value::Text(text) => Some(text),
             Value::Number(_) => None,
@@ -46,15 +50,17 @@ impl Value<'_> {
     pub(crate) fn integer(&self) -> Option<i64> {
         match self {
             Value::Text(_) => None,
-            Value::Number(number) => number.parse().ok(),
+            Value::Number(number) => std::str::from_utf8(number).ok()?.parse().ok(),
         }
     }
 }
 
 /// The fields of an object, sorted by name.
 pub(crate) fn read(payload: &[u8]) -> Result<Vec<Field<'_>>, Malformed> {
-    let text = std::str::from_utf8(payload).map_err(|_| Malformed)?;
-    let mut reader = Reader { text, at: 0 };
+    if !scan::is_ascii(payload) && std::str::from_utf8(payload).is_err() {
+        return Err(Malformed);
+    }
+    let mut reader = Reader { payload, at: 0 };
     let mut fields = Vec::with_capacity(8);
     reader.expect(b'{')?;
     if reader.skip_space() == Some(b'}') {
@@ -79,17 +85,18 @@ pub(crate) fn read(payload: &[u8]) -> Result<Vec<Field<'_>>, Malformed> {
 
 /// The field of that name, from what [`read`] returned.
 pub(crate) fn find<'f, 'a>(fields: &'f [Field<'a>], name: &str) -> Result<&'f Value<'a>, Malformed> {
-    fields.iter().find(|field| field.name == name).map(|field| &field.value).ok_or(Malformed)
+    fields.iter().find(|field| *field.name == *name.as_bytes()).map(|field| &field.value).ok_or(Malformed)
 }
 
+/// Where it goes on in a payload that is UTF-8.
 struct Reader<'a> {
-    text: &'a str,
+    payload: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.payload.get(self.at).copied()
     }
 
     /// The next byte that is no white space, not yet taken.
@@ -111,6 +118,17 @@ impl<'a> Reader<'a> {
         if self.next_byte() == Some(byte) { Ok(()) } else { Err(Malformed) }
     }
 
+    /// What there is from `start` up to here.
+    fn since(&self, start: usize) -> Result<&'a [u8], Malformed> {
+        self.payload.get(start..self.at).ok_or(Malformed)
+    }
+
+    /// Goes to the end of what a string has without a quote, an escape or a control character; the byte there.
+    fn skip_plain(&mut self) -> Option<u8> {
+        self.at += scan::plain(self.payload.get(self.at..)?);
+        self.peek()
+    }
+
     fn field(&mut self) -> Result<Field<'a>, Malformed> {
         self.expect(b'"')?;
         let name = self.string()?;
@@ -126,33 +144,32 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest of a string, after its opening quote.
-    fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
+    fn string(&mut self) -> Result<Cow<'a, [u8]>, Malformed> {
         let start = self.at;
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let text = self.text.get(start..self.at).ok_or(Malformed)?;
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(text));
-                }
-                Some(b'\\') => return self.escaped_string(start).map(Cow::Owned),
-                Some(0x20..) => self.at += 1,
-                _ => return Err(Malformed),
+        match self.skip_plain() {
+            Some(b'"') => {
+                let text = self.since(start)?;
+                self.at += 1;
+                Ok(Cow::Borrowed(text))
             }
+            Some(b'\\') => self.escaped_string(start).map(Cow::Owned),
+            _ => Err(Malformed),
         }
     }
 
+    /// A string whose first escape is next.
     #[cold]
-    fn escaped_string(&mut self, start: usize) -> Result<String, Malformed> {
-        let mut text = self.text.get(start..self.at).ok_or(Malformed)?.to_owned();
+    fn escaped_string(&mut self, start: usize) -> Result<Vec<u8>, Malformed> {
+        let mut text = self.since(start)?.to_vec();
         loop {
-            let next = self.text.get(self.at..).and_then(|rest| rest.chars().next()).ok_or(Malformed)?;
-            self.at += next.len_utf8();
+            let start = self.at;
+            let next = self.skip_plain();
+            text.extend_from_slice(self.since(start)?);
+            self.at += 1;
             match next {
-                '"' => return Ok(text),
-                '\\' => text.push(self.escape()?),
-                '\0'..='\x1f' => return Err(Malformed),
-                _ => text.push(next),
+                Some(b'"') => return Ok(text),
+                Some(b'\\') => text.extend_from_slice(self.escape()?.encode_utf8(&mut [0; 4]).as_bytes()),
+                _ => return Err(Malformed),
             }
         }
     }
@@ -172,14 +189,11 @@ impl<'a> Reader<'a> {
                 if !(0xd800..0xdc00).contains(&high) {
                     return char::from_u32(high).ok_or(Malformed);
                 }
-                let low = match self.text.get(self.at..self.at + 2) {
-                    Some("\\u") => {
-                        self.at += 2;
-                        self.four_digits()?
-                    }
-                    _ => return Err(Malformed),
-                };
-                let low = low.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or(Malformed)?;
+                if self.payload.get(self.at..self.at + 2) != Some(b"\\u") {
+                    return Err(Malformed);
+                }
+                self.at += 2;
+                let low = self.four_digits()?.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or(Malformed)?;
                 char::from_u32(0x10000 + ((high - 0xd800) << 10) + low).ok_or(Malformed)?
             }
             _ => return Err(Malformed),
@@ -187,18 +201,19 @@ impl<'a> Reader<'a> {
     }
 
     fn four_digits(&mut self) -> Result<u32, Malformed> {
-        let digits = self.text.get(self.at..self.at + 4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let digits = self.payload.get(self.at..self.at + 4).ok_or(Malformed)?;
         self.at += 4;
-        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(Malformed)
+        let digit = |number: u32, digit: &u8| Some(number << 4 | char::from(*digit).to_digit(16)?);
+        digits.iter().try_fold(0, digit).ok_or(Malformed)
     }
 
     /// RFC 8259: `[-] (0 | 1-9 digits) [. digits] [(e|E) [+|-] digits]`.
-    fn number(&mut self) -> Result<&'a str, Malformed> {
+    fn number(&mut self) -> Result<&'a [u8], Malformed> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         let whole = self.at;
         self.digits()?;
-        if self.text.as_bytes().get(whole) == Some(&b'0') && self.at > whole + 1 {
+        if self.payload.get(whole) == Some(&b'0') && self.at > whole + 1 {
             return Err(Malformed);
         }
         if self.peek() == Some(b'.') {
@@ -210,7 +225,7 @@ impl<'a> Reader<'a> {
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        self.text.get(start..self.at).ok_or(Malformed)
+        self.since(start)
     }
 
     fn digits(&mut self) -> Result<(), Malformed> {
@@ -226,6 +241,10 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).expect("it was checked")
+    }
+
     #[test]
     fn reads_flat_objects_sorted_by_name() {
         for (payload, expected) in [
@@ -237,7 +256,7 @@ mod tests {
             (r#"{"a":"\"\\\/\b\f\n\r\tA\u00e9\ud83d\ude00!"}"#, "a=\"\\/\x08\x0c\n\r\tAé😀!"),
         ] {
             let fields = read(payload.as_bytes()).unwrap_or_else(|_| panic!("{payload}"));
-            let shown: Vec<String> = fields.iter().map(|field| format!("{}={}", field.name, field.value.as_str())).collect();
+            let shown: Vec<String> = fields.iter().map(|field| format!("{}={}", text(&field.name), text(field.value.bytes()))).collect();
             assert_eq!(shown.join(" "), expected, "{payload}");
         }
     }
@@ -308,6 +327,7 @@ mod tests {
                 changed[at] = byte;
                 if let Ok(fields) = read(&changed) {
                     assert!(std::str::from_utf8(&changed).is_ok() && fields.is_sorted_by(|a, b| a.name < b.name));
+                    fields.iter().for_each(|field| _ = (text(&field.name), text(field.value.bytes())));
                 }
             }
             changed[at] = payload[at];

@@ -15,6 +15,7 @@
 //! Settings: `key` (default `lock-hmac`), `max_age_s` (30), `signature_digits` (16). Grants: `settings`, `crypto`, `state`.
 
 mod fields;
+mod scan;
 
 use hookgate_guest::{crypto::Hash, prelude::*};
 
@@ -89,7 +90,7 @@ impl LockCommandVerifier {
         if !decode_hex(command.text("sign"), mac) {
             return Ok(false);
         }
-        Ok(crypto::hmac_verify(&self.key, Hash::Sha256, command.signed_text(payload_bytes).as_bytes(), mac)?)
+        Ok(crypto::hmac_verify(&self.key, Hash::Sha256, &command.signed_text(payload_bytes), mac)?)
     }
 
     /// Neither too old nor too far ahead.
@@ -102,7 +103,8 @@ impl LockCommandVerifier {
     ///
     /// The record names the event that left it: one that passes here twice (two routes that ask this guest, a retry) is still the same.
     fn is_new(&self, command: &Command<'_>, lock: &str, context: &Context) -> Result<bool, Fault> {
-        let key = ["nonce/", lock, "/", command.text("nonce_str")].concat();
+        let nonce = std::str::from_utf8(command.text("nonce_str")).map_err(Fault::internal)?; // it was checked with the payload
+        let key = ["nonce/", lock, "/", nonce].concat();
         let mut event = [0; 16];
         for (to, from) in event.iter_mut().zip(context.id.to_be_bytes().into_iter().chain(context.time_ms.to_be_bytes())) {
             *to = from;
@@ -121,47 +123,46 @@ impl<'a> Command<'a> {
         let nonce = find(&fields, "nonce_str")?.text().ok_or(Malformed)?;
         let ts = find(&fields, "ts")?.integer().ok_or(Malformed)?;
         // With these inside, two different commands would have the same signed text.
-        let ambiguous = |field: &Field<'_>| field.name.is_empty() || field.name.contains(['&', '=']) || field.value.as_str().contains('&');
+        let ambiguous = |Field { name, value }: &Field<'_>| {
+            name.is_empty() || name.iter().any(|byte| matches!(byte, b'&' | b'=')) || scan::contains(value.bytes(), b'&')
+        };
         if nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES || fields.iter().any(ambiguous) {
             return Err(Malformed);
         }
         Ok(Command { fields, ts })
     }
 
-    fn text(&self, name: &str) -> &str {
-        find(&self.fields, name).map_or("", |value| value.as_str())
+    fn text(&self, name: &str) -> &[u8] {
+        find(&self.fields, name).map_or(b"", |value| value.bytes())
     }
 
-    fn signed_text(&self, payload_bytes: usize) -> String {
-        let mut text = String::with_capacity(payload_bytes);
-        for field in self.fields.iter().filter(|field| field.name != "sign") {
+    fn signed_text(&self, payload_bytes: usize) -> Vec<u8> {
+        let mut text = Vec::with_capacity(payload_bytes);
+        for field in self.fields.iter().filter(|field| *field.name != *b"sign") {
             if !text.is_empty() {
-                text.push('&');
+                text.push(b'&');
             }
-            text.push_str(&field.name);
-            text.push('=');
-            text.push_str(field.value.as_str());
+            text.extend_from_slice(&field.name);
+            text.push(b'=');
+            text.extend_from_slice(field.value.bytes());
         }
         text
     }
 }
 
 /// Reads lower-case hex into `bytes`; whether it was that, and of exactly this length.
-fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
+fn decode_hex(text: &[u8], bytes: &mut [u8]) -> bool {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
     text.len() == bytes.len() * 2
-        && text.as_bytes().chunks_exact(2).zip(bytes).all(|(pair, byte)| match pair {
-            [high, low] => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    *byte = high << 4 | low;
-                    true
-                }
-                _ => false,
-            },
+        && text.as_chunks().0.iter().zip(bytes).all(|([high, low], byte)| match (digit(*high), digit(*low)) {
+            (Some(high), Some(low)) => {
+                *byte = high << 4 | low;
+                true
+            }
             _ => false,
         })
 }

@@ -16,12 +16,14 @@ macro_rules! export {
 
             /// The guest of this instance; made here if the host has not asked for it before.
             fn with<T, E>(call: impl FnOnce(&$guest) -> Result<T, E>, failed: impl FnOnce(String) -> E) -> Result<T, E> {
-                INSTANCE.with(|instance| match instance.get() {
-                    Some(guest) => call(guest),
-                    None => match <$guest as $crate::Guest>::start() {
-                        Ok(guest) => call(instance.get_or_init(|| guest)),
-                        Err(problem) => Err(failed(problem)),
-                    },
+                $crate::__during_call(|| {
+                    INSTANCE.with(|instance| match instance.get() {
+                        Some(guest) => call(guest),
+                        None => match <$guest as $crate::Guest>::start() {
+                            Ok(guest) => call(instance.get_or_init(|| guest)),
+                            Err(problem) => Err(failed(problem)),
+                        },
+                    })
                 })
             }
 

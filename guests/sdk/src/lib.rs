@@ -36,6 +36,8 @@ pub mod crypto;
 mod export;
 mod guest;
 pub mod log;
+#[cfg(any(all(target_family = "wasm", feature = "allocator"), test))]
+mod memory;
 pub mod metrics;
 pub mod reason;
 pub mod settings;
@@ -63,6 +65,19 @@ pub use crate::{
     },
     guest::{Access, EnhancedAccess, Events, Guest, Publish},
 };
+
+/// Runs an export's body, for [`export!`].
+#[doc(hidden)]
+#[cfg(target_family = "wasm")]
+#[inline]
+pub fn __during_call<T>(body: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "allocator")]
+    memory::ALLOCATOR.set_between_calls(false);
+    let result = body();
+    #[cfg(feature = "allocator")]
+    memory::ALLOCATOR.set_between_calls(true);
+    result
+}
 
 /// Everything that a guest usually names.
 pub mod prelude {

@@ -145,7 +145,7 @@ fn identify(connect: &Connect, arrival: &Arrival) -> Client {
     Client {
         client_id: if connect.client_id.is_empty() { fresh_client_id() } else { own::text(&connect.client_id) },
         username: connect.username.as_ref().map(own::text),
-        peer: arrival.peer,
+        peer: arrival.peer.into(),
         protocol_version: connect.protocol.level(),
         certificate_name: arrival.certificate_name.clone(),
         connected_at_ms: now_ms(),
