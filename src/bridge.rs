@@ -2,6 +2,7 @@
 
 mod keep;
 mod operators;
+mod works;
 
 use std::{
     net::SocketAddr,
@@ -11,40 +12,34 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::Mutex;
+use tokio::sync::mpsc;
+
+use self::works::{Present, Works};
 
 use crate::{
     access::Access,
     admin::Admin,
     config::{Config, Listener, Problem},
-    event::Text,
-    kafka::Producer,
+    event::{Receipt, Text},
+    kafka::{Producer, Record},
     metrics::Metrics,
     pipeline::{Pipeline, Plan},
-    registry::{Guests, Registry, Serving, States, Watch},
+    registry::{Difference, Guests, Registry, States, Watch},
     source::mqtt::{Broker, BrokerError},
     store::Store,
 };
+
+/// Differences that shadows found and that are not yet on their way to Kafka.
+const DIFFERENCES: usize = 1_000;
 
 /// A running Hookgate.
 #[derive(Debug)]
 pub struct Bridge {
     broker: Broker,
     admin: Option<Admin>,
-    pipeline: Arc<Pipeline>,
     producer: Producer,
-    registry: Registry,
     store: Option<Store>,
-    metrics: Arc<Metrics>,
-    service: Mutex<Service>,
-}
-
-/// What is in service: changed only as a whole.
-#[derive(Debug)]
-struct Service {
-    config: Config,
-    guests: Guests,
-    access: Arc<Access>,
+    works: Arc<Works>,
 }
 
 /// Why a Hookgate did not start.
@@ -61,7 +56,7 @@ pub enum StartError {
 /// What a reload did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Names of guests whose new version is in service.
+    /// Names of guests of which another version is in service, or runs beside the one in service.
     pub swapped: Vec<String>,
     /// What stayed as it was, and why.
     pub problems: Vec<Problem>,
@@ -78,7 +73,8 @@ impl Bridge {
         let store = kept.as_ref().map(|(store, _)| store.clone());
         let stored = kept.as_mut().map(|(_, restored)| std::mem::take(&mut restored.states)).unwrap_or_default();
         let states = States::open(&config, store.clone(), stored, &metrics);
-        let registry = Registry::new(&config.runtime, &metrics).context("starting the guest engine")?.keeping(states);
+        let (differences, found) = mpsc::channel(DIFFERENCES);
+        let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
         let plan = plan(&config, &access, &guests)?;
@@ -89,16 +85,18 @@ impl Bridge {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
-        let admin = match &config.admin {
-            Some(admin) => {
-                let opened = Admin::start(admin.bind.value, Arc::clone(&metrics)).await;
-                let (admin, commands) = opened.context("opening the admin interface")?;
-                tokio::spawn(operators::answer(commands, broker.inspector()));
-                Some(admin)
-            }
+        let opened = match &config.admin {
+            Some(admin) => Some(Admin::start(admin.bind.value, Arc::clone(&metrics)).await.context("opening the admin interface")?),
             None => None,
         };
-        Ok(Bridge { broker, admin, pipeline, producer, registry, store, metrics, service: Mutex::new(Service { config, guests, access }) })
+        tokio::spawn(produce_differences(found, producer.clone()));
+        let guests = registry.commit(guests, &Guests::default()).await;
+        let works = Works::start(pipeline, registry, metrics, Present { config, guests, access });
+        let admin = opened.map(|(admin, commands)| {
+            tokio::spawn(operators::answer(commands, broker.inspector(), Arc::downgrade(&works)));
+            admin
+        });
+        Ok(Bridge { broker, admin, producer, store, works })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -118,7 +116,7 @@ impl Bridge {
 
     /// This process's metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.works.metrics
     }
 
     /// Takes a new configuration into service as a whole, or keeps the old one.
@@ -128,58 +126,47 @@ impl Bridge {
     /// # Errors
     /// Every problem; the old configuration goes on.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, Vec<Problem>> {
-        let mut service = self.service.lock().await;
-        let problems = needs_restart(&service.config, &config);
+        let mut present = self.works.present.lock().await;
+        let problems = needs_restart(&present.config, &config);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let guests = self.registry.load(&config, &service.guests).await?;
+        let guests = self.works.registry.load(&config, &present.guests).await?;
         let access = read_access(&config).await?;
-        let swapped = changed(&service.guests, &guests);
+        let swapped = works::changed(&present.guests, &guests);
         let plan = plan(&config, &access, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
         let (producer, topics) = (self.producer.clone(), topics(&config));
         // A Kafka that does not answer now answers the records later.
         let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
         self.broker.reconfigure(&config)?;
-        self.pipeline.install(plan);
-        self.metrics.config_reloads.inc();
-        *service = Service { config, guests, access };
+        self.works.pipeline.install(plan);
+        self.works.metrics.config_reloads.inc();
+        let guests = self.works.registry.commit(guests, &present.guests).await;
+        *present = Present { config, guests, access };
         Ok(Reloaded { swapped, problems: Vec::new() })
     }
 
-    /// Looks at the guests' files again: each new version is compiled beside the running one, tried, and swapped in; a broken one is
-    /// refused and its old version goes on.
+    /// Looks at the guests' files again: each new version is compiled beside the running one, tried, and taken into service or beside the
+    /// running one; a broken one is refused and its old version goes on.
     pub async fn refresh_guests(&self) -> Reloaded {
-        let mut service = self.service.lock().await;
-        let (guests, problems) = self.registry.refresh(&service.config, &service.guests).await;
-        let swapped = changed(&service.guests, &guests);
-        if !swapped.is_empty() {
-            match plan(&service.config, &service.access, &guests) {
-                Ok(plan) => {
-                    self.pipeline.install(plan);
-                    service.guests = guests;
-                }
-                Err(error) => tracing::error!(%error, "the new guests do not fit the configuration; the old ones go on"),
-            }
-        }
-        Reloaded { swapped, problems }
+        self.works.refresh(None).await
     }
 
     /// Reads the password file again; one that is wrong is refused, and the users that are known go on.
     pub async fn refresh_passwords(&self) {
-        let mut service = self.service.lock().await;
+        let mut service = self.works.present.lock().await;
         let refreshed = read_access(&service.config).await.and_then(|access| match plan(&service.config, &access, &service.guests) {
             Ok(plan) => Ok((access, plan)),
             Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
         });
         match refreshed {
             Ok((access, plan)) => {
-                self.pipeline.install(plan);
+                self.works.pipeline.install(plan);
                 service.access = access;
                 tracing::info!("password file read again");
             }
             Err(problems) => {
-                self.metrics.config_reloads_refused.inc();
+                self.works.metrics.config_reloads_refused.inc();
                 for problem in problems {
                     tracing::error!(%problem, "password file refused; the users that are known go on");
                 }
@@ -187,20 +174,42 @@ impl Bridge {
         }
     }
 
-    /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why.
+    /// Takes a configuration file into service as a whole, or keeps the old one; the log says which, and why. Under a configuration that was
+    /// refused, new versions of guests are taken all the same, as if only their files had changed.
     pub async fn reload_file(&self, file: &Path) {
+        if !self.take_file(file).await {
+            self.log_refresh().await;
+        }
+    }
+
+    /// Whether the configuration was taken.
+    async fn take_file(&self, file: &Path) -> bool {
         let reloaded = match Config::load(file) {
             Ok(config) => self.reload(config).await,
             Err(problems) => Err(problems),
         };
         match reloaded {
-            Ok(reloaded) => tracing::info!(swapped = reloaded.swapped.join(","), "configuration reloaded"),
+            Ok(reloaded) => {
+                tracing::info!(swapped = reloaded.swapped.join(","), "configuration reloaded");
+                true
+            }
             Err(problems) => {
-                self.metrics.config_reloads_refused.inc();
+                self.works.metrics.config_reloads_refused.inc();
                 for problem in problems {
                     tracing::error!(%problem, "configuration refused; the old one goes on");
                 }
+                false
             }
+        }
+    }
+
+    async fn log_refresh(&self) {
+        let reloaded = self.refresh_guests().await;
+        if !reloaded.swapped.is_empty() {
+            tracing::info!(guests = reloaded.swapped.join(","), "new guest versions taken");
+        }
+        for problem in reloaded.problems {
+            tracing::error!(%problem, "guest refused; its old version goes on");
         }
     }
 
@@ -219,29 +228,27 @@ impl Bridge {
     /// Follows changes of the configuration file, of the guests' files, of certificates and of the password file, for ever.
     pub async fn follow(&self, file: &Path) {
         let mut watch = Watch::new(self.watched(file).await);
+        self.log_refresh().await; // what was put there between the start and now
         loop {
             let changed = watch.changed().await;
             if changed.iter().any(|path| same_file(path, file)) {
-                self.reload_file(file).await;
+                let taken = self.take_file(file).await;
                 watch.set_paths(self.watched(file).await);
-            } else {
-                if self.is_password_file(&changed).await {
-                    self.refresh_passwords().await;
+                if taken || changed.len() == 1 {
+                    continue;
                 }
-                self.refresh_certificates(&changed);
-                let reloaded = self.refresh_guests().await;
-                if !reloaded.swapped.is_empty() {
-                    tracing::info!(guests = reloaded.swapped.join(","), "new guest versions in service");
-                }
-                for problem in reloaded.problems {
-                    tracing::error!(%problem, "guest refused; its old version goes on");
-                }
+                // What changed along with a configuration that was refused is taken under the old one.
             }
+            if self.is_password_file(&changed).await {
+                self.refresh_passwords().await;
+            }
+            self.refresh_certificates(&changed);
+            self.log_refresh().await;
         }
     }
 
     async fn watched(&self, file: &Path) -> Vec<PathBuf> {
-        let service = self.service.lock().await;
+        let service = self.works.present.lock().await;
         let guests = service.config.guests.iter().map(|guest| guest.path.value.clone());
         let certificates = service.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.flat_map(|tls| tls.files().map(Path::to_owned));
@@ -250,7 +257,7 @@ impl Bridge {
     }
 
     async fn is_password_file(&self, paths: &[PathBuf]) -> bool {
-        let service = self.service.lock().await;
+        let service = self.works.present.lock().await;
         service.config.access.password_file.as_ref().is_some_and(|file| paths.contains(&file.value))
     }
 
@@ -258,13 +265,13 @@ impl Bridge {
     ///
     /// Returns the number of records whose fate is unknown; none of them was acknowledged.
     pub async fn drain(self) -> usize {
-        let deadline = Duration::from_millis(self.service.into_inner().config.kafka.drain_timeout_ms);
+        let deadline = Duration::from_millis(self.works.present.lock().await.config.kafka.drain_timeout_ms);
         if let Some(admin) = &self.admin {
             admin.drain();
         }
-        self.pipeline.hurry();
+        self.works.pipeline.hurry();
         self.broker.drain(deadline).await;
-        self.pipeline.flush_captures(deadline).await;
+        self.works.pipeline.flush_captures(deadline).await;
         keep::close(self.store).await;
         self.producer.drain(deadline).await
     }
@@ -292,6 +299,14 @@ async fn read_access(config: &Config) -> Result<Arc<Access>, Vec<Problem>> {
     read.unwrap_or_else(|error| Err(vec![Problem::new(&place, format!("the password file was not read: {error}"))]))
 }
 
+/// Takes the differences that shadows find to their topics. A slow Kafka fills the channel, and the shadows count what finds no room.
+async fn produce_differences(mut found: mpsc::Receiver<Difference>, producer: Producer) {
+    while let Some(Difference { topic, client_id, time_ms, value }) = found.recv().await {
+        let key = Some(client_id.into_bytes());
+        producer.send(Record { topic, key, value: value.into(), headers: Vec::new(), timestamp_ms: time_ms }, Receipt::nobody()).await;
+    }
+}
+
 /// The Kafka topics that a configuration can write to.
 fn topics(config: &Config) -> Vec<Text> {
     let mut topics: Vec<Text> = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
@@ -300,17 +315,11 @@ fn topics(config: &Config) -> Vec<Text> {
     if dead_letters {
         topics.push(config.kafka.dead_letter_topic.as_str().into());
     }
+    let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());
+    topics.extend(shadows.map(Text::from));
     topics.sort();
     topics.dedup();
     topics
-}
-
-/// The guests whose version differs.
-fn changed(old: &Guests, new: &Guests) -> Vec<String> {
-    let differs = |guest: &&Arc<Serving>| old.get(guest.name()).is_none_or(|old| !Arc::ptr_eq(old, guest));
-    let mut names: Vec<String> = new.iter().filter(differs).map(|guest| guest.name().to_owned()).collect();
-    names.sort();
-    names
 }
 
 fn same_file(path: &Path, file: &Path) -> bool {
@@ -325,9 +334,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[node] data_dir or [store]", old.store != new.store),
         ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
+        ("[guests]", old.runtime != new.runtime),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
-        ("[guests]", old.runtime != new.runtime),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
@@ -349,7 +358,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
         Ok(read) => read,
         Err(problems) => return Ok(problems),
     };
-    let registry = Registry::new(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
+    let registry = Registry::for_trial(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
     if let Err(more) = registry.load(&config, &Guests::default()).await {
         problems.extend(more);
     }

@@ -22,10 +22,11 @@
 //!     admin          HTTP for operators; a stranger to the broker, asks through a channel
 //!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
 //!                    capture (calls → files)
-//!  3  registry       who runs what: loading and vetting guests, file watch
+//!  3  registry       who runs what: vetting guests, canaries and shadows, going back, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
-//!     store          the only place that names fjall and redis: what outlives the process: sessions, retained messages, wills, guests' state
+//!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills, guests' state
+//!     redis          the only place that names that crate: guests' state that several processes share
 //!     access         password file and rules, for those without a guest
 //!  1  event          plain data, no I/O: events, verdicts, receipts
 //!     config         one file per TOML table: read once into checked types
@@ -71,6 +72,7 @@ pub mod hook;
 pub mod kafka;
 pub mod metrics;
 pub mod pipeline;
+pub mod redis;
 pub mod registry;
 pub mod source;
 pub mod store;

@@ -47,6 +47,8 @@ pub type PerName = Family<Label, Counter>;
 pub type PerReason = Family<ReasonLabel, Counter>;
 /// A sum of what may be negative.
 pub type Sum = Gauge<f64, AtomicU64>;
+/// Gauges per name of what has fractions.
+pub type SharePerName = Family<Label, Sum>;
 /// Counters per guest and name.
 pub type PerGuest = Family<GuestLabel, Counter>;
 /// Sums per guest and name.
@@ -127,6 +129,19 @@ metrics! {
     guest_observations_sum: SumPerGuest = "guest_observations_sum", "Sum of the values that guests observed, per guest and name";
     guest_swaps: PerName = "guest_swaps", "New versions taken into service, per guest";
     guest_swaps_refused: PerName = "guest_swaps_refused", "New versions refused, per guest";
+    guest_versions: GaugePerName = "guest_versions", "Versions that somebody meets or that see copies: 1, and 2 while a new one is beside, per guest";
+    guest_canary_share: SharePerName = "guest_canary_share", "The part of the clients whose events a new version beside sees, 0 without one, per guest";
+    guest_canary_calls: PerName = "guest_canary_calls", "Calls into canaries, per guest";
+    guest_canary_failures: PerName = "guest_canary_failures", "Calls into canaries that gave no verdict, per guest";
+    guest_shadow_calls: PerName = "guest_shadow_calls", "Copies of events that shadows answered, per guest";
+    guest_shadow_differences: PerName = "guest_shadow_differences", "Answers of shadows that differ from those of the version in service, per guest";
+    guest_shadow_dropped: PerName = "guest_shadow_dropped", "Copies that no shadow saw and differences that were not produced, for want of room or of a secret, per guest";
+    guest_promotions: PerName = "guest_promotions", "Canaries and shadows that took over, per guest";
+    guest_rollbacks: PerReason = "guest_rollbacks", "Versions that were rolled back or discarded, per guest and reason";
+    guest_file_refused: GaugePerName = "guest_file_refused", "1 while the version in the file was rolled back and stays out, per guest";
+    guest_history_failures: Counter = "guest_history_failures", "Times that a guest's versions could not be written down";
+    guest_compilations: Counter = "guest_compilations", "Components compiled";
+    guest_cache_hits: Counter = "guest_cache_hits", "Components that were found compiled";
     calls_captured: PerName = "calls_captured", "Calls of guests written to captures, per route";
     calls_not_captured: PerReason = "calls_not_captured", "Calls of guests drawn for a capture and not written, per route and reason";
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";

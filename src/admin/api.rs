@@ -14,13 +14,13 @@ use axum::{
     http::{StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Command, PATIENCE, Query, Reply,
+    Command, Denied, GuestChange, PATIENCE, Query, Reply,
     wire::{Done, Problem},
 };
 use crate::{metrics::Metrics, topic};
@@ -76,15 +76,24 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/api/v1/sessions/{id}", get(session).delete(end_session))
         .route("/api/v1/retained", get(retained))
         .route("/api/v1/retained/{*topic}", axum::routing::delete(forget_retained))
+        .route("/api/v1/guests", get(guests))
+        .route("/api/v1/guests/{name}/rollback", post(roll_back))
+        .route("/api/v1/guests/{name}/promote", post(async |desk, name| change(desk, name, GuestChange::Promote).await))
+        .route("/api/v1/guests/{name}/discard", post(async |desk, name| change(desk, name, GuestChange::Discard).await))
+        .route("/api/v1/guests/{name}/reload", post(async |desk, name| change(desk, name, GuestChange::Reload).await))
         .route("/metrics", get(metrics))
         .route("/health", get(async || Json(Done { ok: true })))
         .route("/ready", get(ready))
         .fallback(async |uri: Uri| {
-            let help = "GET /api/v1/clients, /api/v1/sessions, /api/v1/retained, /metrics, /health or /ready";
+            let help = "GET /api/v1/clients, /api/v1/sessions, /api/v1/retained, /api/v1/guests, /metrics, /health or /ready";
             Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()), help)
         })
         .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method", "GET to look, DELETE to end or forget")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not take this method",
+                "GET to look, DELETE to end or forget, POST to change a guest",
+            )
         })
         .layer(middleware::from_fn(only_loopback))
         .with_state(desk)
@@ -204,6 +213,30 @@ async fn forget_retained(State(desk): State<Desk>, name: Named) -> Answer<Done> 
         Refusal::new(StatusCode::NOT_FOUND, format!("no message is retained on \"{name}\""), help)
     };
     done(desk.ask(|reply| Command::ForgetRetained(name.clone(), reply)).await?, missing)
+}
+
+async fn guests(State(desk): State<Desk>) -> Answer<impl serde::Serialize> {
+    let items = desk.ask(Command::Guests).await?;
+    Ok(Json(super::Page { items, next: None }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollBackParameters {
+    to: Option<String>,
+}
+
+async fn roll_back(desk: State<Desk>, name: Named, asked: Asked<RollBackParameters>) -> Answer<impl serde::Serialize> {
+    let to = asked?.0.to;
+    change(desk, name, GuestChange::RollBack(to)).await
+}
+
+async fn change(State(desk): State<Desk>, name: Named, change: GuestChange) -> Answer<super::Guest> {
+    let Path(name) = name?;
+    let changed = desk.ask(|reply| Command::ChangeGuest { name, change, reply }).await?;
+    changed
+        .map(Json)
+        .map_err(|Denied { unknown, problem }| Refusal(if unknown { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT }, problem))
 }
 
 async fn metrics(State(desk): State<Desk>) -> impl IntoResponse {

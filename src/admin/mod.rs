@@ -24,7 +24,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::wire::{Client, Done, Figures, Page, Problem, Retained, Session, SessionDetail, Subscription};
+pub use self::wire::{
+    Beside, CallFigures, Client, Done, Figures, Guest, Page, Problem, RefusedVersion, Retained, Session, SessionDetail, Subscription,
+    Version,
+};
 use crate::metrics::Metrics;
 
 /// Commands that wait to be answered, at most.
@@ -83,6 +86,39 @@ pub enum Command {
     },
     /// Forget the retained message of a topic; whether there was one.
     ForgetRetained(String, Reply<bool>),
+    /// The guests with their versions, by name.
+    Guests(Reply<Vec<Guest>>),
+    /// Change which of a guest's versions is in service; the guest as it is then.
+    ChangeGuest {
+        /// Which guest.
+        name: String,
+        /// What is to happen.
+        change: GuestChange,
+        /// The guest as it is then, or why not.
+        reply: Reply<Result<Guest, Denied>>,
+    },
+}
+
+/// What can happen to a guest's versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestChange {
+    /// A former version comes back: the one with this digest or its beginning, else the one before.
+    RollBack(Option<String>),
+    /// The new version beside the one in service takes its place.
+    Promote,
+    /// The new version beside the one in service goes.
+    Discard,
+    /// Its file is looked at again.
+    Reload,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Whether there is no such guest.
+    pub unknown: bool,
+    /// What is wrong, and what to do next.
+    pub problem: Problem,
 }
 
 /// The interface could not be opened.

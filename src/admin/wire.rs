@@ -111,6 +111,85 @@ pub struct Retained {
     pub payload: Option<String>,
 }
 
+/// A guest with its versions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guest {
+    /// How routes name it.
+    pub name: String,
+    /// SHA-256 of the component in service.
+    pub digest: String,
+    /// Since when.
+    pub since: u64,
+    /// `closed`, `half-open` or `open`: whether the version in service is asked.
+    pub circuit: String,
+    /// While it is on probation: how long the version before still comes back if this one's circuit opens.
+    pub probation_s: Option<u64>,
+    /// A new version that not everybody meets.
+    pub beside: Option<Beside>,
+    /// The version in the guest's file, if it was rolled back: it stays out until the file changes.
+    pub refused: Option<RefusedVersion>,
+    /// The versions that are kept, the newest first; the first is in service.
+    pub history: Vec<Version>,
+}
+
+/// A new version on its way into service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// `canary`: a part of the clients meets it; `shadow`: it sees copies of a part of the clients' events.
+    pub kind: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Since when.
+    pub since: u64,
+    /// The part of the clients, above 0 to 1.
+    pub share: f64,
+    /// Its calls.
+    pub calls: CallFigures,
+    /// The calls of the version in service meanwhile; absent for a shadow, which sees the same.
+    pub running: Option<CallFigures>,
+    /// Of a shadow: answers that differ from those of the version in service.
+    pub differences: Option<u64>,
+    /// Of a shadow: events that it did not see because it was too far behind, or could not be asked about again.
+    pub dropped: Option<u64>,
+}
+
+/// Counts of calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFigures {
+    /// All that ended.
+    pub total: u64,
+    /// Those that gave no verdict.
+    pub failures: u64,
+    /// Those that denied or dropped.
+    pub refusals: u64,
+}
+
+/// A version that stays out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedVersion {
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// `failures`, `refusals`, `circuit`, `operator` or `discarded`.
+    pub cause: String,
+    /// The reason in words.
+    pub why: String,
+    /// When.
+    pub at: u64,
+}
+
+/// A version that is, or was, in service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// When it came into service the last time.
+    pub since: u64,
+    /// When it left; absent while it is in service.
+    pub until: Option<u64>,
+    /// Why it left.
+    pub left: Option<String>,
+}
+
 /// What a DELETE did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {

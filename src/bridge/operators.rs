@@ -1,6 +1,8 @@
-//! Answers what operators ask: the admin interface's commands, put to the broker.
+//! Answers what operators ask: the admin interface's commands, put to the broker and to whoever changes guests.
 
-use std::sync::Arc;
+mod guests;
+
+use std::sync::{Arc, Weak};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::sync::{Semaphore, mpsc};
@@ -11,19 +13,23 @@ use crate::{
     source::mqtt::{Inspector, Part, SessionView, Wanted},
 };
 
+use super::works::Works;
+
 /// Commands answered at the same time.
 const AT_ONCE: usize = 8;
 /// Larger payloads of retained messages are not shown, bytes.
 const MAX_PAYLOAD_BYTES: usize = 1024;
 
 /// Answers until the interface is closed.
-pub(super) async fn answer(mut commands: mpsc::Receiver<Command>, broker: Inspector) {
+pub(super) async fn answer(mut commands: mpsc::Receiver<Command>, broker: Inspector, works: Weak<Works>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(command) = commands.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let broker = broker.clone();
+        let (broker, works) = (broker.clone(), works.clone());
         tokio::spawn(async move {
             match command {
+                Command::Guests(reply) => drop(reply.send(guests::list(&works).await)),
+                Command::ChangeGuest { name, change, reply } => drop(reply.send(guests::change(&works, &name, change).await)),
                 Command::Kick { client_id, end_session, reply } => {
                     tracing::info!(client_id, end_session, "an operator ends a connection");
                     let _ = reply.send(broker.kick(&client_id, end_session).await); // an error: whoever asked is gone
@@ -68,7 +74,7 @@ fn show(command: Command, broker: &Inspector) {
             tracing::info!(topic, "an operator has a retained message forgotten");
             let _ = reply.send(broker.forget_retained(&topic));
         }
-        Command::Kick { .. } | Command::EndSession(..) => {} // answered by `answer`
+        Command::Kick { .. } | Command::EndSession(..) | Command::Guests(..) | Command::ChangeGuest { .. } => {} // answered by `answer`
     }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod clients;
 mod demo;
+mod guest;
 mod kick;
 mod operators;
 mod password;
@@ -67,6 +68,8 @@ enum Verb {
     Sessions(sessions::Args),
     /// List retained messages, or have one forgotten.
     Retained(retained::Args),
+    /// List guests with their versions; roll back, promote or discard a version; look at the files again.
+    Guest(guest::Args),
     /// Show the main job with simulated locks, everything embedded.
     Demo(demo::Args),
     /// Add, remove or check users of a password file.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
             Verb::Kick(args) => kick::run(&args),
             Verb::Sessions(args) => sessions::run(&args),
             Verb::Retained(args) => retained::run(&args),
+            Verb::Guest(args) => guest::run(&args),
             Verb::Demo(args) => demo::run(args).await,
             Verb::Password(args) => password::run(&args),
             Verb::Replay(args) => replay::run(args).await,

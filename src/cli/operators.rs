@@ -96,6 +96,12 @@ impl Remote {
         self.read(request.call())
     }
 
+    /// POST without a body.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, parameters: &[(&str, &str)]) -> Result<T, Exit> {
+        let request = self.agent.post(format!("{}{path}", self.url)).query_pairs(parameters.iter().copied());
+        self.read(request.send_empty())
+    }
+
     /// GET a list, page by page, up to `limit` items; whether there are more.
     pub(super) fn list<T: DeserializeOwned>(&self, path: &str, parameters: &[(&str, &str)], limit: usize) -> Result<(Vec<T>, bool), Exit> {
         let mut items = Vec::new();

@@ -81,8 +81,13 @@ impl Trial {
 
 impl Canary {
     fn read(table: &mut Table<'_>) -> Self {
+        let share = table.number("share", 0.0001..=1.0).unwrap_or(0.05);
+        if let (true, Some(place)) = (share >= 1.0, table.placed("max_refusal_increase")) {
+            let help = "write a smaller share: beside a canary for all clients nobody meets the running version";
+            table.refuse_at(&place, "max_refusal_increase", " has nothing to compare with", help);
+        }
         Canary {
-            share: table.number("share", 0.0001..=1.0).unwrap_or(0.05),
+            share,
             for_: table.duration("for", Duration::from_millis(100)..=Duration::from_secs(7 * 86_400)).unwrap_or(Duration::from_secs(120)),
             min_calls: table.integer("min_calls", 1..=1_000_000, 20) as u32,
             max_failure_ratio: table.number("max_failure_ratio", 0.0..=1.0).unwrap_or(0.01),

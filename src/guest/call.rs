@@ -20,7 +20,8 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
-    failure::Failure,
+    failure::{Failure, FaultKind},
+    host::Seen,
     instance::{Instance, Program},
     overrun::{Account, Finished, Pace, SLICE, Slice, Step, Work},
     pool::{Lease, Pool},
@@ -131,11 +132,16 @@ async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended
         None => judge(&mut instance, &context, &question).await,
         Some(trace) => Box::pin(attended(&trace, &mut instance, &context, &question)).await, // boxed: rare, and large
     };
-    let rests_on = instance.rests_on();
-    match judged {
-        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on }, is_rehearsal },
-        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on }, is_rehearsal },
-    }
+    let Seen { rests_on, unavailable } = instance.seen();
+    let (instance, reply) = match judged {
+        // It is not the guest's fault that it cannot judge.
+        Ok(Err(Failure::Fault { kind: FaultKind::Retry | FaultKind::Internal, .. })) if let Some(why) = unavailable => {
+            (Some(instance), Err(Failure::StateUnavailable { why }))
+        }
+        Ok(reply) => (Some(instance), reply),
+        Err(failure) => (None, Err(failure)),
+    };
+    Ended { instance, judged: Judged { reply, rests_on }, is_rehearsal }
 }
 
 /// The same in the circumstances that the trace brings, and with a record of what was asked for.

@@ -17,6 +17,7 @@ use wasmtime::{
 };
 
 use super::{
+    cache::Cache,
     host::Host,
     imports,
     limits::CORE_ITEMS,
@@ -24,7 +25,7 @@ use super::{
     room::{Room, TRIALS},
     share::Shares,
 };
-use crate::config;
+use crate::{config, metrics::Metrics};
 
 /// How often running guests are interrupted to see whether their time is up and to let other tasks run.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -68,6 +69,7 @@ pub enum EngineError {
 pub struct Engine {
     engine: wasmtime::Engine,
     shared: Arc<Shared>,
+    cache: Cache,
 }
 
 struct Shared {
@@ -107,7 +109,20 @@ impl Engine {
         Ok(Engine {
             engine,
             shared: Arc::new(Shared { linker, room, slow_lane, shares: Shares::default(), in_service: AtomicBool::new(false) }),
+            cache: Cache::default(),
         })
+    }
+
+    /// The same, keeping compiled code where the settings say.
+    #[must_use]
+    pub fn with_cache(self, runtime: &config::Runtime, metrics: &Metrics) -> Self {
+        Engine { cache: Cache::new(runtime, metrics), ..self }
+    }
+
+    /// Keeps compiled code for so many guests with so many versions each, and forgets what was not used for longest.
+    pub fn keep_compiled(&self, guests: usize, versions: usize) {
+        let cache = self.cache.clone();
+        drop(tokio::task::spawn_blocking(move || cache.prune(guests, versions))); // nothing waits for it
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -137,11 +152,11 @@ impl Engine {
         }
     }
 
-    /// Compiles where waiting is allowed, on one core; once guests are in service on a thread of the lowest priority, one component at a
+    /// Compiles, or finds compiled, where waiting is allowed, on one core; once guests are in service on a thread of the lowest priority, one component at a
     /// time, so that events go on beside it.
     pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
-        let engine = self.engine.clone();
-        let compile = move || Component::from_binary(&engine, &bytes);
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let compile = move || cache.component(&engine, &bytes);
         let compiled = if self.shared.in_service.load(Ordering::Relaxed) {
             self.shared.slow_lane.compute(compile).await
         } else {

@@ -68,6 +68,12 @@ pub enum Failure {
         /// The bound that was met, milliseconds.
         waited_ms: u64,
     },
+    /// Its state did not answer, and so it could not judge. The instance lives on.
+    #[error("its state is unavailable: {why}")]
+    StateUnavailable {
+        /// In the words of whoever keeps it.
+        why: String,
+    },
     /// What it keeps in its state did not reach the disk. The instance lives on.
     #[error("what it wrote to its state was not on the disk within {waited_ms} ms; the store's log lines say why")]
     StateNotStored {
@@ -139,6 +145,7 @@ impl Failure {
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",
             Failure::InvalidVerdict(_) => "invalid-verdict",
             Failure::NoInstance { .. } => "no-instance",
+            Failure::StateUnavailable { .. } => "state-unavailable",
             Failure::StateNotStored { .. } => "state-not-stored",
             Failure::BreakerOpen { .. } => "breaker-open",
             Failure::NoRoom { .. } => "no-room",
@@ -148,9 +155,12 @@ impl Failure {
     }
 
     /// Whether it counts against the guest's version, so that enough of it opens its circuit. Not when the event was wrong (the guest has said
-    /// so), when the guest was not called, and when it never could have been.
+    /// so), when its state failed, when the guest was not called, when it never could have been, and when other guests have taken the room.
     pub const fn is_against_the_guest(&self) -> bool {
-        !matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. } | Failure::BreakerOpen { .. } | Failure::NotExported(_))
+        let of_event = matches!(self, Failure::Fault { kind: FaultKind::Invalid, .. });
+        let of_state = matches!(self, Failure::StateUnavailable { .. } | Failure::StateNotStored { .. });
+        let of_others = matches!(self, Failure::NoRoom { .. } | Failure::NoMemory { .. });
+        !(of_event || of_state || of_others || matches!(self, Failure::BreakerOpen { .. } | Failure::NotExported(_)))
     }
 
     /// Whether the same question may be answered the next time, so that `retry` makes sense: always, but for an event that is wrong and

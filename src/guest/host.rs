@@ -66,11 +66,19 @@ pub(super) struct Host {
     /// What the running call may still have.
     allowance: Allowance,
     slice: Arc<Slice>,
-    /// What must outlive the process before the running call's verdict is given.
-    pub(super) rests_on: Stamp,
+    pub(super) seen: Seen,
     wasi: WasiCtx,
     resources: ResourceTable,
     alive: Alive,
+}
+
+/// What the running call has met in the state.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What must outlive the process before its verdict is given.
+    pub(super) rests_on: Stamp,
+    /// Why the state did not answer, if it did not.
+    pub(super) unavailable: Option<String>,
 }
 
 /// What one call may take.
@@ -118,7 +126,7 @@ impl Host {
             allowance,
             slice,
             circumstances: Circumstances::Real,
-            rests_on: Stamp::default(),
+            seen: Seen::default(),
             wasi: wasi.build(),
             resources,
             alive,
@@ -128,6 +136,7 @@ impl Host {
     /// Gives the next call what it may take.
     pub(super) fn allow(&mut self, allowance: Allowance) {
         self.allowance = allowance;
+        self.seen = Seen::default();
     }
 
     /// Whether its slot is only for the trial of its version.

@@ -19,13 +19,12 @@ use super::{
     engine::{Engine, TICK},
     failure::Failure,
     figures::Figures,
-    host::{Alive, Allowance, Capabilities, Host, TooManyHostCalls},
+    host::{Alive, Allowance, Capabilities, Host, Seen, TooManyHostCalls},
     limits::{Memory, Refused},
     lower,
     overrun::Slice,
     room::Slot,
     stage::Circumstances,
-    state::Stamp,
 };
 use crate::{
     config::Limits,
@@ -177,9 +176,9 @@ impl Instance {
         self.walls.store.data().is_for_trial()
     }
 
-    /// What must outlive the process before the verdict of the last call is given; asked once for each.
-    pub(super) fn rests_on(&mut self) -> Stamp {
-        std::mem::take(&mut self.walls.store.data_mut().rests_on)
+    /// What its last call has met in the state; asked once for each.
+    pub(super) fn seen(&mut self) -> Seen {
+        std::mem::take(&mut self.walls.store.data_mut().seen)
     }
 
     pub(super) async fn publish(

@@ -53,6 +53,16 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// The step of a deployment that it did not pass.
+    pub const fn step(&self) -> &'static str {
+        match self {
+            LoadError::CoreModule | LoadError::Broken(_) => "compile",
+            LoadError::Ungranted { .. } | LoadError::UnknownImport(_) => "imports",
+            LoadError::Mismatch(_) | LoadError::NoHooks => "link",
+            LoadError::MissingSetting(_) | LoadError::UnknownHook(_) | LoadError::Trial(_) => "start",
+        }
+    }
+
     /// What to do about it.
     pub fn help(&self) -> String {
         match self {
@@ -76,7 +86,7 @@ impl LoadError {
 }
 
 /// The digest by which a version is known: SHA-256 in lower-case hexadecimal.
-pub(super) fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

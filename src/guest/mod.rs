@@ -10,11 +10,12 @@
 //! the floors above see only valid messages and verdicts. A call that takes long goes on where it costs other connections nothing.
 //!
 //! WASI 0.2 is linked because language runtimes are built on it, with an empty context: no arguments, no environment, no folders, no
-//! network; clocks and random numbers are real, what a guest prints goes to the log. Absent: a cache of compiled code, bounds on
-//! compiling.
+//! network; clocks and random numbers are real, what a guest prints goes to the log. Compiled code is kept in a folder of the process's own
+//! (`cache`). Absent: bounds on compiling.
 
 mod bindings;
 mod breaker;
+mod cache;
 mod call;
 mod circuit;
 mod engine;
@@ -46,7 +47,7 @@ pub use self::{
     breaker::Circuit,
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
-    load::LoadError,
+    load::{LoadError, digest},
     rehearsal::{Beneath, Rehearsed},
     sample::{
         Difference, Failed, Header as CaptureHeader, Numbered, Outcome as CallOutcome, Question, Sample, SampleError, Samples, Secret,

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 use super::{Pipeline, Plan};
 use crate::{
     access::Access,
-    config::{Config, Runtime},
+    config::Config,
     event::{Client, Detail, Event, Message, QoS},
     metrics::Metrics,
     registry::{Guests, Registry},
@@ -81,8 +81,9 @@ impl Stage {
     /// With these guests: compiling each takes its time.
     pub(super) async fn new(names: &[&'static str]) -> Self {
         let metrics = Metrics::new();
-        let registry = Registry::new(&Runtime::default(), &metrics).unwrap();
-        let guests = registry.load(&config(names, &routes("a:")), &Guests::default()).await.unwrap();
+        let config = config(names, &routes("a:"));
+        let registry = Registry::for_trial(&config.runtime, &metrics).unwrap();
+        let guests = registry.load(&config, &Guests::default()).await.unwrap();
         Stage { pipeline: Pipeline::open(metrics), registry, names: names.to_vec(), guests }
     }
 

@@ -1,46 +1,67 @@
-//! Who runs what: the guests of a configuration, as a snapshot that is swapped whole.
+//! Who runs what: the guests of a configuration, as a snapshot that is swapped whole, and the way of a new version into it.
 //!
-//! Deploying a guest goes: read the file, digest, imports ⊆ grants, compile, trial run, then the new [`Guests`] exist beside the old. Any
-//! failure keeps the old and says why. Invariants: a snapshot never changes; a guest whose configuration, keys and file are the same keeps
-//! its instances over a reload; a guest's state goes with its name. Absent: tenants, signatures, canaries.
+//! - [`deploy`] takes a version from its file: digest, compile, imports ⊆ grants, `lifecycle.start`, samples; any failure keeps the old version
+//!   and says at which step.
+//! - [`Serving`] is one name in service: its version, and the new one that a part of the clients meets first ([`candidate`], [`canary`]).
+//! - [`operate`] ends what has come to its end, and does what operators ask for.
+//! - [`ledger`] and [`vault`] remember versions, so that one can go back.
+//!
+//! Invariants: a snapshot never changes; a guest whose configuration, keys and version are the same keeps its instances over a reload; a guest's
+//! state goes with its name. What a snapshot says counts, and is written down, when it is [committed](Registry::commit): one that its caller
+//! could not take leaves no trace. Absent: tenants, signatures (their place is in [`deploy`], between the digest and the compiler).
 
+mod canary;
+mod candidate;
+mod deploy;
+mod ledger;
+mod operate;
 mod serving;
+mod shadow;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod vault;
 mod watch;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use self::watch::Fingerprint;
+use tokio::sync::{Notify, mpsc};
+
 pub use self::{
+    canary::Figures,
+    ledger::{Cause, Kept, NoVersion, Refused},
+    operate::{OperateError, View, Way, WayOf},
     serving::{Answered, Serving},
+    shadow::Difference,
     state::States,
+    vault::VaultError,
     watch::Watch,
 };
-use crate::{
-    config::{self, Config, Problem, Route},
-    guest::{Engine, EngineError, Guest, LoadError, State},
-    metrics::Metrics,
+use self::{
+    deploy::{keys_of, unserved},
+    ledger::{Ledger, short},
+    serving::Beside,
+    vault::Vault,
 };
-
-/// The largest component file that is read, bytes.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-/// How long a file that cannot be a guest is given to become a whole one: it may be being written.
-const SECOND_LOOK: Duration = Duration::from_millis(400);
-/// Second looks at one file, as long as it goes on changing.
-const MAX_LOOKS: usize = 50;
+use crate::{
+    config::{self, Config, Problem, Runtime},
+    guest::{Engine, EngineError, State},
+    metrics::{Metrics, ReasonLabel},
+};
 
 /// The guests that run, by name; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Guests(Arc<BTreeMap<String, Entry>>);
 
+/// One guest with all that is known of it.
 #[derive(Clone, Debug)]
 struct Entry {
     serving: Arc<Serving>,
     state: Arc<State>,
     config: config::Guest,
     keys: Vec<config::Key>,
+    ledger: Ledger,
 }
 
 impl Guests {
@@ -53,6 +74,16 @@ impl Guests {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Serving>> {
         self.0.values().map(|entry| &entry.serving)
     }
+
+    /// When [`Registry::settle`] has something to do, at the latest; `None`: not before it is woken.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let of = |serving: &Serving| {
+            let probation = serving.probation.as_ref().map(|probation| probation.until);
+            let beside = serving.beside.as_ref().and_then(|beside| beside.due(now));
+            probation.into_iter().chain(beside).min()
+        };
+        self.iter().filter_map(|serving| of(serving)).min()
+    }
 }
 
 /// Loads guests.
@@ -61,23 +92,29 @@ pub struct Registry {
     engine: Engine,
     states: States,
     metrics: Arc<Metrics>,
-}
-
-/// Why a guest was not taken.
-enum Refusal {
-    /// Its file cannot be read.
-    File(String),
-    /// What was read is no guest.
-    Load(Vec<LoadError>),
+    vault: Vault,
+    wake: Arc<Notify>,
+    differences: mpsc::Sender<Difference>,
 }
 
 impl Registry {
-    /// Sets up the engine; guests' state is in memory, until [`Registry::keeping`].
+    /// Sets up the engine; guests' state is in memory, until [`Registry::keeping`]. Differences between shadows and what is in service go to `differences`, where a topic wants them.
     ///
     /// # Errors
     /// The machine lacks what the engine needs.
-    pub fn new(runtime: &config::Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
-        Ok(Registry { engine: Engine::new(runtime)?, states: States::in_memory(metrics), metrics: Arc::clone(metrics) })
+    pub fn new(settings: &Runtime, metrics: &Arc<Metrics>, differences: mpsc::Sender<Difference>) -> Result<Self, EngineError> {
+        let (engine, vault) = (Engine::new(settings)?.with_cache(settings, metrics), Vault::new(settings));
+        let states = States::in_memory(metrics);
+        Ok(Registry { engine, states, metrics: Arc::clone(metrics), vault, wake: Arc::new(Notify::new()), differences })
+    }
+
+    /// One that leaves nothing on the disk: for trying a configuration.
+    ///
+    /// # Errors
+    /// The machine lacks what the engine needs.
+    pub fn for_trial(settings: &Runtime, metrics: &Arc<Metrics>) -> Result<Self, EngineError> {
+        let (differences, _nobody) = mpsc::channel(1);
+        Self::new(&Runtime { folder: None, ..settings.clone() }, metrics, differences)
     }
 
     /// With guests' state kept there.
@@ -98,30 +135,29 @@ impl Registry {
             let running = current.0.get(&wanted.name);
             let loaded = match running {
                 Some(_) => self.settled_entry(wanted, keys, running).await,
-                None => self.entry(wanted, keys, None).await,
+                None => self.deploy(wanted, keys, None).await,
             };
             match loaded {
                 Ok(entry) => {
                     problems.extend(unserved(&entry.serving, &config.routes));
-                    entries.insert(wanted.name.clone(), entry);
+                    entries.insert(wanted.name.clone(), entry.without_unfit_former(&config.routes));
                 }
                 Err(refusal) => problems.extend(refusal.problems(wanted)),
             }
         }
         if problems.is_empty() {
-            self.count_swaps(&entries, current);
             return Ok(Guests(Arc::new(entries)));
         }
         problems.sort();
         Err(problems)
     }
 
-    /// Looks at the guests' files again and takes new versions, each guest on its own: one that is refused goes on with the version that
-    /// it has, and the problem says why.
-    pub async fn refresh(&self, config: &Config, current: &Guests) -> (Guests, Vec<Problem>) {
+    /// Looks at the guests' files again, or at one guest's, and takes new versions, each guest on its own: one that is refused goes on with the
+    /// version that it has, and the problem says why.
+    pub async fn refresh(&self, config: &Config, current: &Guests, only: Option<&str>) -> (Guests, Vec<Problem>) {
         let mut entries = BTreeMap::clone(&current.0);
         let mut problems: Vec<Problem> = self.states.set_redis(config.redis.as_ref()).err().into_iter().collect();
-        for wanted in &config.guests {
+        for wanted in config.guests.iter().filter(|guest| only.is_none_or(|name| guest.name == name)) {
             let running = current.0.get(&wanted.name);
             let mut found = Vec::new();
             match self.settled_entry(wanted, keys_of(wanted, &config.keys), running).await {
@@ -138,105 +174,87 @@ impl Registry {
             }
             problems.append(&mut found);
         }
-        self.count_swaps(&entries, current);
         problems.sort();
         (Guests(Arc::new(entries)), problems)
     }
 
-    /// Like [`Self::entry`], but a file that is no guest is looked at again while it goes on changing.
-    async fn settled_entry(&self, wanted: &config::Guest, keys: Vec<config::Key>, running: Option<&Entry>) -> Result<Entry, Refusal> {
-        let path = &wanted.path.value;
-        let mut seen = Fingerprint::of(path);
-        for _ in 0..MAX_LOOKS {
-            let refusal = match self.entry(wanted, keys.clone(), running).await {
-                Err(refusal) if refusal.may_pass() => refusal,
-                settled => return settled,
-            };
-            tokio::time::sleep(SECOND_LOOK).await;
-            let now = Fingerprint::of(path);
-            if now == seen {
-                return Err(refusal);
+    /// The snapshot is in service instead of `before`: counts and logs what has changed, and makes it durable. What is on disk leaves the
+    /// memory, so the answer is the snapshot to keep.
+    pub async fn commit(&self, mut guests: Guests, before: &Guests) -> Guests {
+        for (name, entry) in Arc::make_mut(&mut guests.0) {
+            let old = before.0.get(name);
+            self.note(name, old, entry);
+            if old.is_some_and(|old| old.ledger == entry.ledger) {
+                continue;
             }
-            seen = now;
-        }
-        self.entry(wanted, keys, running).await
-    }
-
-    async fn entry(&self, wanted: &config::Guest, keys: Vec<config::Key>, running: Option<&Entry>) -> Result<Entry, Refusal> {
-        let bytes = read(&wanted.path.value).await.map_err(Refusal::File)?;
-        let state = self.states.of(wanted);
-        let is_same = |entry: &&Entry| entry.config == *wanted && entry.keys == keys && Arc::ptr_eq(&entry.state, &state);
-        if let Some(entry) = running.filter(is_same).filter(|entry| entry.serving.current().is_made_of(&bytes)) {
-            return Ok(entry.clone());
-        }
-        let loaded = Guest::load(&self.engine, wanted, &keys, bytes, Arc::clone(&state), &self.metrics).await;
-        let guest = loaded.map_err(Refusal::Load)?;
-        Ok(Entry { serving: Serving::new(guest), state, config: wanted.clone(), keys })
-    }
-
-    fn count_swaps(&self, entries: &BTreeMap<String, Entry>, before: &Guests) {
-        let swapped = entries.iter().filter(|(name, entry)| before.get(name).is_some_and(|old| !Arc::ptr_eq(old, &entry.serving)));
-        for (name, _) in swapped {
-            self.metrics.guest_swaps.get_or_create(&name.as_str().into()).inc();
-        }
-    }
-}
-
-impl Refusal {
-    /// Whether the file may be half-written.
-    fn may_pass(&self) -> bool {
-        match self {
-            Refusal::File(_) => true,
-            Refusal::Load(errors) => errors.iter().any(|error| matches!(error, LoadError::Broken(_))),
-        }
-    }
-
-    fn problems(self, wanted: &config::Guest) -> Vec<Problem> {
-        let (name, file, place) = (&wanted.name, wanted.path.value.display(), &wanted.path.place);
-        match self {
-            Refusal::File(error) => {
-                let message = format!("guest \"{name}\": {file} cannot be read: {error}");
-                vec![Problem::new(place, message).help("a relative path starts at the configuration's folder")]
-            }
-            Refusal::Load(errors) => {
-                let problem = |error: LoadError| Problem::new(place, format!("guest \"{name}\" ({file}): {error}")).help(error.help());
-                errors.into_iter().map(problem).collect()
+            if let Err(error) = self.vault.write(name, &mut entry.ledger).await {
+                self.metrics.guest_history_failures.inc();
+                tracing::error!(guest = name, %error, "this guest's versions could not be written down; a restart will not know of this change");
             }
         }
+        for gone in before.0.keys().filter(|name| !guests.0.contains_key(*name)) {
+            self.metrics.guest_versions.get_or_create(&gone.as_str().into()).set(0);
+        }
+        self.engine.keep_compiled(guests.0.len(), self.vault.keep());
+        self.wake.notify_one(); // there may be something new to wait for
+        guests
     }
-}
 
-/// The routes that ask this guest for what it does not serve.
-fn unserved(guest: &Serving, routes: &[Route]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for route in routes {
-        for asked in route.guests.iter().filter(|asked| asked.value == guest.name() && !guest.wants(route.hook)) {
-            let (name, hook, interface) = (guest.name(), route.hook, route.hook.kind().interface());
-            let (message, help) = if guest.current().exports(hook.kind()) {
-                let message = format!("guest \"{name}\" does not want {hook}: its manifest names other hooks");
-                (message, "ask another guest, or let this one's lifecycle.start name the hook".to_owned())
-            } else {
-                let message = format!("guest \"{name}\" cannot be asked on {hook}: it does not export the interface `{interface}`");
-                (message, format!("ask another guest, or build this one with `export {interface}` in its world"))
-            };
-            problems.push(Problem::new(&asked.place, message).help(help));
+    /// Wakes whoever waits for [`Registry::woken`].
+    pub fn rouse(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Until [`Registry::settle`] has something to do that cannot wait for [`Guests::due`], or there is another snapshot.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn note(&self, name: &str, old: Option<&Entry>, new: &Entry) {
+        let (label, serving) = (name.into(), &new.serving);
+        let share = serving.beside.as_ref().map_or(0.0, Beside::share);
+        self.metrics.guest_versions.get_or_create(&label).set(1 + i64::from(serving.beside.is_some()));
+        self.metrics.guest_canary_share.get_or_create(&label).set(share);
+        self.metrics.guest_file_refused.get_or_create(&label).set(i64::from(new.ledger.refused.is_some()));
+        let Some(old) = old else {
+            if let Some(refused) = &new.ledger.refused {
+                let (digest, instead) = (short(&refused.digest), short(serving.current.digest()));
+                tracing::warn!(guest = name, digest, instead, why = refused.why, "the version in the file was rolled back and stays out");
+            }
+            return;
+        };
+        let digest = short(serving.current.digest());
+        if !Arc::ptr_eq(&old.serving.current, &serving.current) {
+            self.metrics.guest_swaps.get_or_create(&label).inc();
+            tracing::info!(guest = name, digest, former = short(old.serving.current.digest()), "a version is in service");
+        }
+        let of = |entry: &Entry| entry.serving.beside.as_ref().map(|beside| beside.guest().digest().to_owned());
+        let (before, now) = (of(old), of(new));
+        if before.as_deref() == Some(serving.current.digest()) {
+            self.metrics.guest_promotions.get_or_create(&label).inc();
+            tracing::info!(guest = name, digest, "promoted: everybody meets the new version");
+        }
+        if let Some(beside) = serving.beside.as_ref().filter(|_| now != before) {
+            let (kind, share) = (beside.kind(), beside.share());
+            tracing::info!(
+                guest = name,
+                digest = short(beside.guest().digest()),
+                kind,
+                share,
+                "a new version runs beside the one in service"
+            );
+        }
+        if let Some(refused) = new.ledger.refused.as_ref().filter(|refused| old.ledger.refused.as_ref() != Some(refused)) {
+            let reason = ReasonLabel { name: name.to_owned(), reason: refused.cause.word().to_owned() };
+            self.metrics.guest_rollbacks.get_or_create(&reason).inc();
+            let bad = short(&refused.digest);
+            tracing::warn!(
+                guest = name,
+                bad,
+                instead = digest,
+                why = refused.why,
+                "rolled back; the file's version stays out until it changes"
+            );
         }
     }
-    problems
-}
-
-fn keys_of(guest: &config::Guest, keys: &[config::Key]) -> Vec<config::Key> {
-    keys.iter().filter(|key| guest.keys.iter().any(|name| name.value == key.name.value)).cloned().collect()
-}
-
-async fn read(path: &Path) -> Result<Arc<[u8]>, String> {
-    let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || {
-        let length = std::fs::metadata(&path)?.len();
-        if length > MAX_FILE_BYTES {
-            return Err(std::io::Error::other(format!("it has {length} bytes, and more than {MAX_FILE_BYTES} are not taken")));
-        }
-        std::fs::read(&path).map(Arc::from)
-    });
-    reading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

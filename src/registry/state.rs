@@ -16,12 +16,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::redis::{Redis, RedisError, Request, Response, Shared}; // apart: a crate has the name too
 use crate::{
     config::{self, Config, Grant, Problem, StateBackend},
     event::now_ms,
     guest::{Bounds, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting},
     metrics::Metrics,
-    store::{Change, Owner, Pair, Redis, RedisError, Request, Response, Shared, Space, Store, StoredState, Ticket},
+    store::{Change, Owner, Pair, Space, Store, StoredState, Ticket},
 };
 
 /// How long a write waits while more is to be written than the disk takes.
@@ -105,7 +106,7 @@ impl States {
             (StateBackend::Redis, _, Some((place, redis))) => {
                 let known = images.in_redis.get(&space).filter(|(known, _)| *known == place);
                 known.and_then(|(_, state)| state.upgrade()).unwrap_or_else(|| {
-                    let state = State::kept_by(InRedis(redis.shared(&owner)), &guest.name, metrics);
+                    let state = State::kept_by(InRedis(redis.shared(owner.tenant.as_deref(), &owner.guest)), &guest.name, metrics);
                     images.in_redis.insert(space, (place, Arc::downgrade(&state)));
                     state
                 })

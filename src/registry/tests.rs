@@ -1,9 +1,16 @@
 //! Deploying from files: all problems at once, what is unchanged stays, what is broken stays out.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+mod trials;
+mod versions;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::*;
-use crate::metrics::ReasonLabel;
 
 /// A folder with a configuration and guests.
 struct Deployment {
@@ -21,8 +28,20 @@ fn component(name: &str) -> Vec<u8> {
 impl Deployment {
     fn new() -> Self {
         let metrics = Metrics::new();
-        let registry = Registry::new(&config::Runtime::default(), &metrics).unwrap();
+        let registry = Registry::for_trial(&config::Runtime::default(), &metrics).unwrap();
         Deployment { folder: tempfile::tempdir().unwrap(), metrics, registry }
+    }
+
+    /// Loads, as the bridge does.
+    async fn load(&self, config: &Config, current: &Guests) -> Guests {
+        let guests = self.registry.load(config, current).await.unwrap_or_else(|problems| panic!("{problems:#?}"));
+        self.registry.commit(guests, current).await
+    }
+
+    /// Refreshes, as the bridge does.
+    async fn refresh(&self, config: &Config, current: &Guests) -> (Guests, Vec<Problem>) {
+        let (guests, problems) = self.registry.refresh(config, current, None).await;
+        (self.registry.commit(guests, current).await, problems)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,8 +117,8 @@ async fn a_reload_keeps_what_is_the_same() {
              {{ name = \"two\", path = \"two.wasm\", grants = [\"settings\"], settings = {{ threshold = {threshold} }} }}]"
         )
     };
-    let first = deployment.registry.load(&deployment.config(&text(10)), &Guests::default()).await.unwrap();
-    let second = deployment.registry.load(&deployment.config(&format!("\n{}", text(20))), &first).await.unwrap();
+    let first = deployment.load(&deployment.config(&text(10)), &Guests::default()).await;
+    let second = deployment.load(&deployment.config(&format!("\n{}", text(20))), &first).await;
     let same = |name: &str| Arc::ptr_eq(first.get(name).unwrap(), second.get(name).unwrap());
     assert!(same("one") && !same("two"));
     assert!(Arc::ptr_eq(&first.0["two"].state, &second.0["two"].state));
@@ -118,8 +137,7 @@ async fn a_new_version_is_taken_and_a_bad_one_is_not() {
         r#"guest = [{ name = "guest", path = "guest.wasm", grants = ["settings"], settings = { mode = "pass" } }]
         route = [{ hook = "message.publish", guests = ["guest"] }, { hook = "client.connected", guests = ["guest"] }]"#,
     );
-    let registry = &deployment.registry;
-    let first = registry.load(&config, &Guests::default()).await.unwrap();
+    let first = deployment.load(&config, &Guests::default()).await;
     let running = |guests: &Guests| guests.get("guest").unwrap().current().digest().to_owned();
 
     for (bytes, problem) in [
@@ -129,7 +147,7 @@ async fn a_new_version_is_taken_and_a_bad_one_is_not() {
         (component("hostile"), Some("`hookgate:guest/log@0.1.0`, which it was not granted")),
     ] {
         fs::write(&path, bytes).unwrap();
-        let (guests, problems) = registry.refresh(&config, &first).await;
+        let (guests, problems) = deployment.refresh(&config, &first).await;
         assert_eq!(running(&guests), running(&first));
         let found = texts(&problems);
         assert_eq!(found.len(), usize::from(problem.is_some()), "{found:?}");
@@ -138,7 +156,7 @@ async fn a_new_version_is_taken_and_a_bad_one_is_not() {
     assert_eq!(deployment.swaps("guest"), (0, 3));
 
     fs::remove_file(&path).unwrap();
-    let (guests, problems) = registry.refresh(&config, &first).await;
+    let (guests, problems) = deployment.refresh(&config, &first).await;
     assert_eq!((running(&guests), problems.len()), (running(&first), 1), "a file that is gone stops nothing");
 
     let granted = deployment.config(
@@ -146,7 +164,7 @@ async fn a_new_version_is_taken_and_a_bad_one_is_not() {
         route = [{ hook = "message.publish", guests = ["guest"] }, { hook = "client.connected", guests = ["guest"] }]"#,
     );
     fs::write(&path, component("hostile")).unwrap();
-    let (guests, problems) = registry.refresh(&granted, &first).await;
+    let (guests, problems) = deployment.refresh(&granted, &first).await;
     assert_eq!(problems, []);
     assert_ne!(running(&guests), running(&first));
     assert!(Arc::ptr_eq(&guests.0["guest"].state, &first.0["guest"].state));
@@ -162,7 +180,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
     let path = deployment.path("guest.wasm");
     fs::write(&path, component("identity")).unwrap();
     let config = deployment.config("guest = [{ name = \"guest\", path = \"guest.wasm\", grants = [\"settings\"] }]");
-    let first = deployment.registry.load(&config, &Guests::default()).await.unwrap();
+    let first = deployment.load(&config, &Guests::default()).await;
 
     let whole = component("low_battery");
     let (half, _) = whole.split_at(whole.len() / 2);
@@ -174,7 +192,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
             fs::write(path, whole).unwrap();
         })
     };
-    let (guests, problems) = deployment.registry.refresh(&config, &first).await;
+    let (guests, problems) = deployment.refresh(&config, &first).await;
     writer.await.unwrap();
     assert_eq!(problems, []);
     assert!(guests.get("guest").unwrap().current().is_made_of(&whole));

@@ -1,5 +1,5 @@
 //! What must outlive the process: sessions with their subscriptions, queues and flights, retained messages, wills, guests' state. The only
-//! place that names fjall and, for state that several processes share, [`redis`].
+//! place that names fjall.
 //!
 //! Memory comes first and the store is its durable mirror: while the process runs, [`Change`]s go in and nothing is ever read; when it
 //! starts, whole [`StoredSession`]s come out. Changes are gathered while the disk is busy and committed as a group; a [`Ticket`] says
@@ -15,7 +15,6 @@ mod disk;
 mod image;
 mod queue;
 mod record;
-mod redis;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -32,7 +31,6 @@ pub use self::{
     image::Image,
     queue::{Batch, Ticket},
     record::{Damage, Record, decode},
-    redis::{Redis, RedisError, Request, Response, Shared},
     space::{Owner, Pair, Space, StoredState},
 };
 use self::{

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
-    (2, &["guest", "kafka", "access", "store"]),
+    (2, &["guest", "kafka", "access", "store", "redis"]),
     (3, &["registry"]),
     (4, &["pipeline"]),
     (5, &["source", "admin"]),
@@ -25,7 +25,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
     ("fjall", &["store"]),
-    ("redis", &["store"]),
+    ("redis", &["redis"]),
     ("rustls", &["source"]),
     ("tokio_rustls", &["source"]),
     ("x509_parser", &["source"]),

@@ -14,6 +14,7 @@ mod mqtt;
 mod outage;
 mod real_kafka;
 mod replay;
+mod rollout;
 mod smart_lock;
 mod state;
 mod support;

@@ -290,6 +290,16 @@ impl Process {
         strip_ansi(&self.line("ready"))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The log lines that nobody has looked at, and those that were passed over.
+    pub fn lines(&mut self) -> Vec<String> {
+        self.seen.drain(..).chain(self.lines.try_iter()).collect()
+    }
+
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(done.success());

@@ -73,6 +73,19 @@ async fn a_changed_configuration_is_taken_as_a_whole_or_not_at_all() {
     assert_eq!(app.publish("devices/1/command", stale()).await.reason, PubAckReason::NoMatchingSubscribers);
 }
 
+/// A configuration that is refused keeps nobody from a new version that came along with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_is_taken_beside_a_configuration_that_is_refused() {
+    let gate = gate().await;
+    let _app = Device::connect(gate.address(), "app").await; // by now the files are watched
+    let path = gate.folder.path().join(FILE);
+    let next = another_version(&fs::read(&path).unwrap(), 4);
+    fs::write(&gate.file, "nonsense").unwrap();
+    replace(&path, &next);
+    gate.until("the refusal", |gate| gate.bridge.metrics().config_reloads_refused.get() >= 1).await;
+    gate.until("the swap", |gate| gate.swaps(VERIFIER) == 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn swaps_under_load_lose_nothing_and_reorder_nothing() {
     const MESSAGES: usize = 2_000;

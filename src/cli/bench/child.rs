@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
-use super::process;
+use super::{process, versions::Versions};
 
 /// How long it may take to compile its guests and open its doors.
 const START: Duration = Duration::from_secs(60);
@@ -35,6 +35,8 @@ pub(super) struct Gate {
     pub(super) address: SocketAddr,
     /// Where its embedded Kafka is.
     pub(super) kafka: Option<String>,
+    /// Where its interface for operators is.
+    admin: Option<String>,
 }
 
 /// What its log has said so far.
@@ -46,14 +48,17 @@ struct Followed {
 
 #[derive(Default)]
 struct Said {
-    ready: Option<(String, Option<String>)>,
-    /// Times that new guest versions came into service.
-    swaps: usize,
-    /// Times that they were refused.
-    refusals: usize,
+    ready: Option<Ready>,
     page: Option<String>,
     ended: bool,
     lines: VecDeque<String>,
+}
+
+#[derive(Clone, Default)]
+struct Ready {
+    addresses: String,
+    kafka: Option<String>,
+    admin: Option<String>,
 }
 
 impl Gate {
@@ -69,14 +74,15 @@ impl Gate {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting hookgate run")?;
         let followed = Arc::new(Followed::default());
         let log = child.stderr.take();
-        let mut gate = Gate { child, followed: Arc::clone(&followed), address: SocketAddr::from(([127, 0, 0, 1], 0)), kafka: None };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut gate = Gate { child, followed: Arc::clone(&followed), address, kafka: None, admin: None };
         let log = log.context("the log of hookgate run")?;
         thread::Builder::new().name("bench-log".into()).spawn(move || follow(BufReader::new(log), &followed))?;
         gate.until("is not ready", START, |said| said.ready.is_some()).await?;
-        let (addresses, kafka) = gate.followed.said.lock().ready.clone().unwrap_or_default();
+        let Ready { addresses, kafka, admin } = gate.followed.said.lock().ready.clone().unwrap_or_default();
         let address = addresses.split(',').find_map(|listener| listener.split_once('=')?.1.parse().ok());
         gate.address = address.with_context(|| format!("no address in \"{addresses}\""))?;
-        gate.kafka = kafka;
+        (gate.kafka, gate.admin) = (kafka, admin);
         Ok(gate)
     }
 
@@ -85,19 +91,15 @@ impl Gate {
         self.child.id()
     }
 
-    /// Times that new guest versions came into service.
-    pub(super) fn swaps(&self) -> usize {
-        self.followed.said.lock().swaps
-    }
-
-    /// Waits until more than `before` swaps came into service.
+    /// What has become of a guest's versions so far.
     ///
     /// # Errors
-    /// The version is refused, or nothing happens.
-    pub(super) async fn swapped(&self, before: usize) -> anyhow::Result<()> {
-        let refusals = self.followed.said.lock().refusals;
-        self.until("did not take the new version of the guest", START, |said| said.swaps > before || said.refusals > refusals).await?;
-        if self.swaps() > before { Ok(()) } else { bail!("hookgate run refused the new version of the guest:\n{}", self.log()) }
+    /// It does not say: it has no `[admin]`, or has ended.
+    pub(super) async fn versions(&self, guest: &'static str) -> anyhow::Result<Versions> {
+        let address = self.admin.as_ref().context("hookgate run has no [admin]")?;
+        let url = format!("http://{address}/metrics");
+        let page = tokio::task::spawn_blocking(move || ureq::get(url).call()?.body_mut().read_to_string()).await?;
+        Ok(Versions::read(&page.with_context(|| format!("its metrics; the end of its log:\n{}", self.log()))?, guest))
     }
 
     /// Ends it with SIGTERM, and returns the last page of its metrics.
@@ -147,7 +149,8 @@ impl Gate {
         }
     }
 
-    fn log(&self) -> String {
+    /// The end of its log.
+    pub(super) fn log(&self) -> String {
         self.followed.said.lock().lines.iter().map(|line| format!("  {line}\n")).collect()
     }
 }
@@ -179,11 +182,9 @@ fn hear(said: &mut Said, line: String) {
         said.page = Some(page.to_owned());
         return;
     }
-    match field("message") {
-        Some("ready") => said.ready = Some((field("addresses").unwrap_or_default().to_owned(), field("kafka").map(str::to_owned))),
-        Some("new guest versions in service") => said.swaps += 1,
-        Some(message) if message.starts_with("guest refused") => said.refusals += 1,
-        _ => {}
+    let text = |name: &str| field(name).map(str::to_owned);
+    if field("message") == Some("ready") {
+        said.ready = Some(Ready { addresses: text("addresses").unwrap_or_default(), kafka: text("kafka"), admin: text("admin") });
     }
     if said.lines.len() == KEPT_LINES {
         said.lines.pop_front();

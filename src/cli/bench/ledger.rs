@@ -152,7 +152,7 @@ mod tests {
     /// `stored`: sequence numbers of the one client, in Kafka's order; `acknowledged`: by sequence number.
     fn check(stored: &[u64], acknowledged: &[bool], spoil: impl Fn(&mut StoredRecord), expected: &[&str]) {
         let shape = Shape { clients: 1, qos: 1, protocol: Protocol::V5, in_flight: 1, rate: 0, messages: None };
-        let load = Load::new(shape, Commands::new(200).unwrap()).unwrap();
+        let load = Load::new(shape, Commands::new(200).unwrap(), 1).unwrap();
         let mut ledger = Ledger::new(1);
         for (offset, sequence) in stored.iter().enumerate() {
             let mut value = Vec::new();

@@ -1,6 +1,6 @@
 //! What all publishers and the reader share: the clock, the stages of a run, and what is counted.
 //!
-//! A run warms up, then passes one stage or two (before and during swaps), then ends. A message belongs to the stage in which it was sent.
+//! A run warms up, then passes its stages one after the other, then ends. A message belongs to the stage in which it was sent.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -12,8 +12,6 @@ use parking_lot::Mutex;
 
 use super::{command::Commands, packet::Protocol};
 
-/// Stages that are measured, at most.
-pub(super) const STAGES: usize = 2;
 /// The longest latency that is told from a longer one, microseconds.
 const LONGEST_US: u64 = 60_000_000;
 
@@ -35,8 +33,8 @@ pub(super) struct Shape {
 pub(super) struct Latencies(Vec<Histogram<u64>>);
 
 impl Latencies {
-    pub(super) fn new() -> Result<Self, CreationError> {
-        (0..STAGES).map(|_| Histogram::new_with_max(LONGEST_US, 3)).collect::<Result<_, _>>().map(Latencies)
+    fn new(stages: usize) -> Result<Self, CreationError> {
+        (0..stages).map(|_| Histogram::new_with_max(LONGEST_US, 3)).collect::<Result<_, _>>().map(Latencies)
     }
 
     fn record(&mut self, stage: Option<usize>, nanoseconds: u64) {
@@ -56,7 +54,7 @@ pub(super) struct Load {
     pub(super) commands: Commands,
     started: Instant,
     /// When each stage and the end began, nanoseconds since the start; `u64::MAX`: not yet.
-    begun: [AtomicU64; STAGES + 1],
+    begun: Vec<AtomicU64>,
     /// Messages that may still be sent.
     budget: AtomicI64,
     /// Messages written to a socket.
@@ -70,20 +68,28 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(shape: Shape, commands: Commands) -> Result<Self, CreationError> {
+    /// A load that passes `stages` stages.
+    ///
+    /// # Errors
+    /// There is no such histogram, which cannot be.
+    pub(super) fn new(shape: Shape, commands: Commands, stages: usize) -> Result<Self, CreationError> {
         let budget = shape.messages.map_or(i64::MAX, |messages| i64::try_from(messages).unwrap_or(i64::MAX));
         Ok(Load {
             shape,
             commands,
             started: Instant::now(),
-            begun: [const { AtomicU64::new(u64::MAX) }; STAGES + 1],
+            begun: (0..=stages).map(|_| AtomicU64::new(u64::MAX)).collect(),
             budget: AtomicI64::new(budget),
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             stored: AtomicU64::new(0),
-            acknowledgements: Mutex::new(Latencies::new()?),
-            storing: Mutex::new(Latencies::new()?),
+            acknowledgements: Mutex::new(Latencies::new(stages)?),
+            storing: Mutex::new(Latencies::new(stages)?),
         })
+    }
+
+    fn stages(&self) -> usize {
+        self.begun.len() - 1
     }
 
     /// Nanoseconds since the run began.
@@ -105,17 +111,17 @@ impl Load {
 
     /// Ends the sending; what is in flight is still waited for.
     pub(super) fn end(&self) {
-        self.begin(STAGES);
+        self.begin(self.stages());
     }
 
     /// Whether the sending has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.has_begun(STAGES, u64::MAX - 1) || self.budget.load(Ordering::Relaxed) <= 0
+        self.has_begun(self.stages(), u64::MAX - 1) || self.budget.load(Ordering::Relaxed) <= 0
     }
 
     /// Whether the end came more than `patience` ago.
     pub(super) fn is_over_since(&self, patience: Duration) -> bool {
-        self.has_begun(STAGES, self.now_ns().saturating_sub(patience.as_nanos() as u64))
+        self.has_begun(self.stages(), self.now_ns().saturating_sub(patience.as_nanos() as u64))
     }
 
     /// Asks to send one message now.
@@ -145,13 +151,13 @@ impl Load {
 
     /// Latencies until the acknowledgement and until the reader saw the record, by stage; what is noted later is lost.
     pub(super) fn take_latencies(&self) -> Result<(Latencies, Latencies), CreationError> {
-        let take = |latencies: &Mutex<Latencies>| Ok(std::mem::replace(&mut *latencies.lock(), Latencies::new()?));
+        let take = |latencies: &Mutex<Latencies>| Ok(std::mem::replace(&mut *latencies.lock(), Latencies::new(self.stages())?));
         Ok((take(&self.acknowledgements)?, take(&self.storing)?))
     }
 
     /// The stage of a message sent at a time; `None`: the warm-up.
     fn stage(&self, sent_ns: u64) -> Option<usize> {
-        (0..STAGES).rev().find(|stage| self.has_begun(*stage, sent_ns))
+        (0..self.stages()).rev().find(|stage| self.has_begun(*stage, sent_ns))
     }
 
     fn has_begun(&self, stage: usize, by_ns: u64) -> bool {

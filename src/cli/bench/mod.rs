@@ -2,20 +2,26 @@
 //!
 //! What is measured is a `hookgate run` of its own process, so that the price of the load is not in its figures; its CPU time is what the
 //! kernel counts from the end of the warm-up until the last acknowledgement. Publishers and reader share the machine with it, so the rate
-//! is that of all three together. The scenarios of [`broker`] measure deliveries to subscribers instead.
+//! is that of all three together. The scenarios of [`broker`] measure deliveries to subscribers instead; [`neighbour`] measures what one
+//! tenant notices of another's hostile guest.
 
 mod broker;
+mod calibrate;
 mod child;
 mod command;
+mod course;
 mod ledger;
 mod load;
+mod neighbour;
 mod packet;
 mod process;
 mod publisher;
 mod report;
 mod run;
 mod scenario;
+mod socket;
 mod verify;
+mod versions;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -26,8 +32,8 @@ use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::
 use super::Exit;
 use crate::{event::now_ms, kafka};
 
-/// What `swaps` runs at when no rate is given, messages a second.
-const SWAPS_RATE: u64 = 5_000;
+/// How long each stage is measured when no time is given.
+const LENGTH: Duration = Duration::from_secs(10);
 /// Partitions of the topics made on a real Kafka; those of the embedded one are as many.
 const PARTITIONS: u32 = 3;
 
@@ -40,9 +46,9 @@ pub(super) struct Args {
     /// Publishers, each on a connection of its own.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     clients: u32,
-    /// How long each stage is measured.
-    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = super::duration)]
-    length: Duration,
+    /// How long each stage is measured; by default 10s, and 2s for neighbour.
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
+    length: Option<Duration>,
     /// Messages to measure, of all publishers together, instead of a time.
     #[arg(long, conflicts_with = "length", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
@@ -58,12 +64,28 @@ pub(super) struct Args {
     /// Messages of one publisher that wait for their acknowledgement, at most.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     in_flight: u16,
-    /// Messages a second of all publishers together; 0: as fast as it goes. Default 0, and 5000 for swaps.
+    /// Messages a second of all publishers together; 0: as fast as it goes. By default 0; for swaps what keeps the machine as busy as
+    /// --busy says; for neighbour 2000.
     #[arg(long, value_name = "MSG/S")]
     rate: Option<u64>,
-    /// Times that `swaps` replaces the guest, spread over the time of a stage.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How busy the machine is to be during swaps, per cent; the rate for it is found out before.
+    #[arg(long, value_name = "PERCENT", default_value_t = 70, value_parser = clap::value_parser!(u8).range(10..=95))]
+    busy: u8,
+    /// New versions that `swaps` brings, one after the other; it takes at least the time of a stage.
+    #[arg(long, value_name = "VERSIONS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     swaps: u32,
+    /// How many of them are broken files; as many trap on first use, and as many fail their canary.
+    #[arg(long, value_name = "VERSIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    bad: u32,
+    /// Pairs of runs of `neighbour`, alone and beside a hostile guest, for each such guest.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: u32,
+    /// Keeps the state of the guests of `neighbour` on the disk (data_dir), not in memory.
+    #[arg(long)]
+    disk: bool,
+    /// Only these hostile guests.
+    #[arg(long, value_name = "MODE", value_delimiter = ',')]
+    hostile: Vec<String>,
     /// MQTT version of the publishers.
     #[arg(long, value_enum, default_value = "5")]
     protocol: Protocol,
@@ -108,43 +130,70 @@ async fn measure(args: &Args) -> Result<(), Exit> {
     println!("{}\n", args.in_words());
     let mut measured = Vec::new();
     for scenario in Scenario::resolve(&args.scenario) {
-        let topic = format!("bench_{}_{}", scenario.name().replace('-', "_"), now_ms());
-        if let Some(servers) = kafka {
-            kafka::create_topic(servers, &topic, PARTITIONS).await.context("preparing Kafka")?;
+        let topic = Topic::new(scenario.name(), kafka).await?;
+        let mut run = args.run(scenario, kafka, &topic.name);
+        if let (Scenario::Swaps, None) = (scenario, args.rate) {
+            run.shape.rate = calibrate::rate(&run, f64::from(args.busy) / 100.0).await?;
         }
-        let result = args.run(scenario, kafka, &topic).measure().await?;
-        if let (Some(servers), true) = (kafka, result.broken.is_empty()) {
-            kafka::delete_topic(servers, &topic).await.context("tidying up Kafka")?;
-        }
+        let result = run.measure().await?;
+        topic.delete(result.broken.is_empty()).await?;
         measured.push(result);
     }
-    let plan = broker::Plan { warm_up: args.warm_up, length: args.length, fleet: args.fleet };
+    let neighbours = if Scenario::resolve_neighbour(&args.scenario) { args.neighbours(kafka).await? } else { Vec::new() };
+    let plan = broker::Plan { warm_up: args.warm_up, length: args.length.unwrap_or(LENGTH), fleet: args.fleet };
     let mut alone = Vec::new();
     for scenario in Scenario::resolve_broker(&args.scenario) {
         alone.extend(plan.measure(scenario).await?);
     }
-    print!("{}{}", report::table(&measured), broker::table(&alone));
+    print!("{}{}{}", report::table(&measured), neighbour::table(&neighbours), broker::table(&alone));
     if let Some(file) = &args.json {
         let mut entries: Vec<serde_json::Value> = Vec::new();
         for entry in measured.iter().flat_map(report::Measured::entries) {
             entries.push(serde_json::to_value(entry).context("writing the figures")?);
         }
+        entries.extend(neighbours.iter().map(neighbour::Measured::entry));
         entries.extend(alone.iter().map(broker::Measured::entry));
         let text = serde_json::json!({ "machine": machine, "load": args.load(), "results": entries });
         let text = serde_json::to_string_pretty(&text).context("writing the figures")?;
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
     }
+    let promises = measured.iter().map(|result| (result.scenario.to_owned(), result.verified, &result.broken));
+    let promises = promises.chain(neighbours.iter().map(|result| (result.name(), result.verified, &result.broken)));
     let mut is_broken = false;
-    for result in &measured {
-        match result.broken.is_empty() {
-            true => println!("✓ {}: {} records verified, none lost, none twice, in order per client", result.scenario, result.verified),
-            false => is_broken = true,
+    for (scenario, verified, broken) in promises {
+        if broken.is_empty() {
+            println!("✓ {scenario}: {verified} records verified, none lost, none twice, in order per client");
         }
-        for broken in &result.broken {
-            println!("✗ {}: {broken}", result.scenario);
+        for broken in broken {
+            is_broken = true;
+            println!("✗ {scenario}: {broken}");
         }
     }
     if is_broken { Err(Exit::Failed(anyhow::anyhow!("a promise was broken"))) } else { Ok(()) }
+}
+
+/// A Kafka topic of one run; on the embedded Kafka it comes by itself and goes with the process.
+struct Topic<'a> {
+    name: String,
+    servers: Option<&'a str>,
+}
+
+impl<'a> Topic<'a> {
+    async fn new(scenario: &str, servers: Option<&'a str>) -> anyhow::Result<Self> {
+        let name = format!("bench_{}_{}", scenario.replace('-', "_"), now_ms());
+        if let Some(servers) = servers {
+            kafka::create_topic(servers, &name, PARTITIONS).await.context("preparing Kafka")?;
+        }
+        Ok(Topic { name, servers })
+    }
+
+    /// Deletes it, unless somebody will want to look at it.
+    async fn delete(self, all_well: bool) -> anyhow::Result<()> {
+        match self.servers {
+            Some(servers) if all_well => kafka::delete_topic(servers, &self.name).await.context("tidying up Kafka"),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
@@ -160,7 +209,7 @@ impl Args {
             qos: self.qos,
             protocol: self.protocol,
             in_flight: self.in_flight,
-            rate: self.rate.unwrap_or(if swaps { SWAPS_RATE } else { 0 }),
+            rate: self.rate.unwrap_or(0),
             messages: self.messages.filter(|_| !swaps), // its stages are equally long
         };
         Run {
@@ -168,8 +217,9 @@ impl Args {
             shape,
             payload_bytes: self.payload,
             warm_up: self.warm_up,
-            length: self.length,
+            length: self.length.unwrap_or(LENGTH),
             swaps: self.swaps as usize,
+            bad: self.bad as usize,
             guests: &self.guests,
             kafka,
             kafka_properties: &self.kafka_properties,
@@ -177,10 +227,37 @@ impl Args {
         }
     }
 
+    /// One tenant beside the hostile guests of another, one after the other.
+    async fn neighbours(&self, kafka: Option<&str>) -> Result<Vec<neighbour::Measured>, Exit> {
+        let mut measured = Vec::new();
+        for attack in neighbour::attacks(&self.hostile).map_err(Exit::Usage)? {
+            let topic = Topic::new("neighbour", kafka).await?;
+            let mut shape = self.run(Scenario::Neighbour, kafka, &topic.name).shape;
+            shape.rate = self.rate.unwrap_or(neighbour::RATE);
+            shape.messages = None;
+            let plan = neighbour::Plan {
+                shape,
+                payload_bytes: self.payload,
+                warm_up: self.warm_up,
+                length: self.length.unwrap_or(neighbour::LENGTH),
+                pairs: self.pairs as usize,
+                disk: self.disk,
+                guests: &self.guests,
+                kafka,
+                kafka_properties: &self.kafka_properties,
+                topic: &topic.name,
+            };
+            let result = plan.measure(attack).await?;
+            topic.delete(result.broken.is_empty()).await?;
+            measured.push(result);
+        }
+        Ok(measured)
+    }
+
     fn load(&self) -> serde_json::Value {
         let measure = match self.messages {
             Some(messages) => serde_json::json!({ "name": "messages", "value": messages, "unit": "messages" }),
-            None => serde_json::json!({ "name": "time per stage", "value": self.length.as_secs_f64(), "unit": "s" }),
+            None => serde_json::json!({ "name": "time per stage", "value": self.length.unwrap_or(LENGTH).as_secs_f64(), "unit": "s" }),
         };
         serde_json::json!([
             { "name": "publishers", "value": self.clients, "unit": "connections" },
@@ -196,7 +273,7 @@ impl Args {
 
     fn in_words(&self) -> String {
         let rate = match self.rate {
-            None => format!("as fast as it goes (swaps: {SWAPS_RATE} msg/s)"),
+            None => format!("as fast as it goes (swaps: {} % of the machine, neighbour: {} msg/s)", self.busy, neighbour::RATE),
             Some(0) => "as fast as it goes".to_owned(),
             Some(rate) => format!("{rate} msg/s"),
         };

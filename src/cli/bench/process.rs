@@ -59,6 +59,36 @@ fn stat(path: &str) -> anyhow::Result<(String, u64)> {
     Ok((name.to_owned(), ticks * TICK_US))
 }
 
+/// CPU time of the whole machine so far, in clock ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MachineTime {
+    busy: u64,
+    all: u64,
+}
+
+impl MachineTime {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// This is no Linux.
+    pub(super) fn now() -> anyhow::Result<Self> {
+        Self::read(&fs::read_to_string("/proc/stat")?).context("reading /proc/stat")
+    }
+
+    /// proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what was stolen was nobody's to use.
+    fn read(text: &str) -> Option<Self> {
+        let ticks: Vec<u64> = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map_while(|ticks| ticks.parse().ok()).collect();
+        let [user, nice, system, idle, waiting, irq, softirq, ..] = ticks[..] else { return None };
+        let busy = user + nice + system + irq + softirq;
+        Some(MachineTime { busy, all: busy + idle + waiting })
+    }
+
+    /// The part of the machine that was busy since `before`, 0 to 1.
+    pub(super) fn busy_since(&self, before: &MachineTime) -> f64 {
+        self.busy.saturating_sub(before.busy) as f64 / self.all.saturating_sub(before.all).max(1) as f64
+    }
+}
+
 /// Resident memory of a process, bytes: now and at its peak.
 pub(super) fn memory_bytes(process: u32) -> anyhow::Result<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{process}/status"))?;
@@ -118,6 +148,15 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_busy_part_is_what_is_neither_idle_nor_waiting() {
+        let read = |text| MachineTime::read(text).unwrap();
+        let (before, after) = (read("cpu  10 0 10 80 0 0 0 0 0 0\ncpu0 …"), read("cpu  20 10 30 120 15 3 2 9 0 0\n"));
+        assert!((after.busy_since(&before) - 0.45).abs() < 1e-9);
+        assert_eq!(MachineTime::read("intr 1 2 3"), None);
+        assert!(MachineTime::now().unwrap().all > 0);
+    }
 
     #[test]
     fn this_process_has_used_time_and_memory() {

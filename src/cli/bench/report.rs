@@ -3,7 +3,10 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::process::CpuTime;
+use super::{
+    process::CpuTime,
+    versions::{Fates, Kind},
+};
 
 /// One scenario's result.
 pub(super) struct Measured {
@@ -14,7 +17,8 @@ pub(super) struct Measured {
     pub(super) embedded: bool,
     pub(super) memory_bytes: u64,
     pub(super) peak_memory_bytes: u64,
-    pub(super) swaps: usize,
+    /// Of the guest's new versions.
+    pub(super) fates: Fates,
     /// Messages a second asked for; 0: as fast as it goes.
     pub(super) rate: u64,
     /// Records compared with what was sent.
@@ -31,6 +35,8 @@ pub(super) struct Stage {
     pub(super) messages: u64,
     pub(super) seconds: f64,
     pub(super) cpu: CpuTime,
+    /// The part of the whole machine that was busy, publishers and reader included, 0 to 1.
+    pub(super) busy: f64,
     /// From publish to PUBACK (QoS 2: PUBREC), microseconds.
     pub(super) acknowledgement: Histogram<u64>,
     /// From publish to the reader, microseconds.
@@ -131,11 +137,17 @@ impl Measured {
         }
         add("resident memory at the end".into(), self.memory_bytes as f64, "bytes");
         add("resident memory at its peak".into(), self.peak_memory_bytes as f64, "bytes");
-        add("guest versions swapped in".into(), self.swaps as f64, "swaps");
+        add("machine busy, publishers and reader included".into(), stage.busy * 100.0, "%");
+        for kind in std::iter::once(Kind::Good).chain(Kind::BAD) {
+            add(format!("guest versions of the whole run, {}", kind.name()), self.fates.count(kind) as f64, "versions");
+        }
         add("records verified, warm-up included".into(), self.verified as f64, "records");
         figures
     }
 }
+
+/// How much longer than without, the p99 with swaps may be.
+const SWAPS_RATIO: f64 = 1.5;
 
 /// Titles and units.
 const COLUMNS: &[(&str, &str)] = &[
@@ -143,6 +155,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("messages", ""),
     ("time", "s"),
     ("rate", "msg/s"),
+    ("machine", "%"),
     ("CPU", "µs/msg"),
     ("of it mock", "µs/msg"),
     ("ack p50", "ms"),
@@ -179,14 +192,7 @@ pub(super) fn table(all: &[Measured]) -> String {
     }
     for measured in all {
         if let [without, with] = &measured.stages[..] {
-            let p99_ms = |stage: &Stage| stage.acknowledgement.value_at_quantile(0.99) as f64 / 1_000.0;
-            text += &format!(
-                "{} guest versions came into service in {:.1} s under load: p99 to the acknowledgement {:.2} ms during, {:.2} ms without\n",
-                measured.swaps,
-                with.seconds,
-                p99_ms(with),
-                p99_ms(without)
-            );
+            text += &swaps_in_words(measured, without, with);
         }
         for stage in &measured.stages {
             let threads: Vec<String> = stage.threads().iter().map(|(name, us)| format!("{name} {us:.1}")).collect();
@@ -194,6 +200,24 @@ pub(super) fn table(all: &[Measured]) -> String {
         }
     }
     text
+}
+
+/// What came of the new versions, and how far they were felt.
+fn swaps_in_words(measured: &Measured, without: &Stage, with: &Stage) -> String {
+    let p99_ms = |stage: &Stage| stage.acknowledgement.value_at_quantile(0.99) as f64 / 1_000.0;
+    let (before, during) = (p99_ms(without), p99_ms(with));
+    let ratio = during / before.max(f64::EPSILON);
+    let count = |kind: &Kind| measured.fates.count(*kind);
+    let bad: Vec<String> =
+        Kind::BAD.iter().filter(|kind| count(kind) > 0).map(|kind| format!("{}: {}", kind.name(), count(kind))).collect();
+    let bad = if bad.is_empty() { String::new() } else { format!(", and bad ones were kept out or sent back ({})", bad.join(", ")) };
+    let held = if ratio <= SWAPS_RATIO { "✓" } else { "✗" };
+    format!(
+        "{} good guest versions came{bad} in {:.1} s under load\n\
+         {held} p99 to the acknowledgement {during:.2} ms during, {before:.2} ms without: {ratio:.2} times (at most {SWAPS_RATIO})\n",
+        measured.fates.count(Kind::Good),
+        with.seconds,
+    )
 }
 
 fn row(measured: &Measured, stage: &Stage) -> Vec<String> {
@@ -206,6 +230,7 @@ fn row(measured: &Measured, stage: &Stage) -> Vec<String> {
         stage.messages.to_string(),
         format!("{:.1}", stage.seconds),
         format!("{:.0}", stage.rate()),
+        format!("{:.0}", stage.busy * 100.0),
         format!("{:.1}", stage.per_message(stage.cpu.process_us)),
         if measured.embedded { format!("{:.1}", stage.per_message(stage.cpu.mock_us())) } else { "–".to_owned() },
     ];
@@ -233,7 +258,7 @@ mod tests {
         histogram.record(1_500).unwrap();
         let cpu = CpuTime { process_us: 300, threads_us: [("rdk:mock".to_owned(), 20)].into() };
         let storing = Histogram::new(3).unwrap();
-        let stage = Stage { name: "", messages: 10, seconds: 2.0, cpu, acknowledgement: histogram, storing };
+        let stage = Stage { name: "", messages: 10, seconds: 2.0, cpu, busy: 0.5, acknowledgement: histogram, storing };
         let measured = Measured {
             scenario: "guest",
             stages: vec![stage],
@@ -241,7 +266,7 @@ mod tests {
             embedded: true,
             memory_bytes: 1 << 20,
             peak_memory_bytes: 1 << 21,
-            swaps: 0,
+            fates: Fates::default(),
             rate: 0,
             verified: 10,
             broken: Vec::new(),
@@ -249,7 +274,7 @@ mod tests {
         let text = table(&[measured]);
         let lines: Vec<&str> = text.lines().take(3).collect();
         let cells: Vec<&str> = lines[2].split_whitespace().collect();
-        assert_eq!(cells, ["guest", "10", "2.0", "5", "30.0", "2.0", "1.50", "1.50", "1.50", "–", "–", "–", "–", "1"]);
+        assert_eq!(cells, ["guest", "10", "2.0", "5", "50", "30.0", "2.0", "1.50", "1.50", "1.50", "–", "–", "–", "–", "1"]);
         assert_eq!(lines[0].chars().count(), lines[2].chars().count());
     }
 }

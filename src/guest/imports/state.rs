@@ -41,7 +41,10 @@ impl Host {
             Performing::Done(performed) => performed,
             Performing::Waiting(waiting) => waiting.await,
         };
-        self.rests_on = self.rests_on.max(performed.stamp);
+        self.seen.rests_on = self.seen.rests_on.max(performed.stamp);
+        if let Err(StateError::Unavailable(why)) = &performed.reply {
+            self.seen.unavailable = Some(why.clone());
+        }
         performed.reply
     }
 }

@@ -230,7 +230,7 @@ impl State {
     }
 
     /// Waits until everything up to `stamp` outlives the process, but not for ever.
-    pub(super) async fn settled(&self, stamp: Stamp) -> Result<(), Failure> {
+    pub async fn settled(&self, stamp: Stamp) -> Result<(), Failure> {
         if stamp == Stamp::default() {
             return Ok(());
         }

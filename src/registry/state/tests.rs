@@ -8,7 +8,10 @@ use std::{
     time::Instant,
 };
 
+use futures_util::FutureExt as _;
+
 use super::*;
+use crate::store::Image;
 
 /// Long enough for any step on any machine; nothing waits for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -375,6 +378,33 @@ fn settled(store: &Store, stamp: Stamp) -> Option<Waiting<'static, ()>> {
     })
 }
 
+/// Also what somebody else wrote; and nothing else is waited for.
+#[tokio::test]
+async fn a_verdict_waits_for_what_it_rests_on() {
+    let (folder, metrics, store) = (tempfile::tempdir().unwrap(), Metrics::new(), Store::detached());
+    let config = config(folder.path(), "disk", 1, "");
+    let state = States::open(&config, Some(store.clone()), Vec::new(), &metrics).of(&config.guests[0]);
+    let stamp = |key: &str, verb| replied(&state, key, verb).stamp;
+    let is_settled = |stamp| state.settled(stamp).now_or_never().is_some();
+    let mut image = Image::default();
+    assert!(is_settled(stamp("nobody's", Verb::Get)), "nothing was written");
+    let (written, seen, met) = (stamp("k", put(b"v")), stamp("k", Verb::Get), stamp("k", new(b"w", 1)));
+    for stamp in [written, seen, met] {
+        assert!(!is_settled(stamp));
+    }
+    assert!(is_settled(stamp("nobody's", Verb::Get)), "another key rests on nothing new");
+    assert!(store.commit_into(&mut image));
+    for stamp in [written, seen, met, stamp("k", Verb::Get)] {
+        assert!(is_settled(stamp));
+    }
+    let removed = stamp("k", Verb::Remove);
+    assert!(!is_settled(removed) && !is_settled(stamp("k", Verb::Get)));
+    assert_eq!(image.restore().states[0].pairs.len(), 1);
+    assert!(store.commit_into(&mut image));
+    assert!(is_settled(removed));
+    assert_eq!(image.restore().states[0].pairs, []);
+}
+
 #[tokio::test]
 async fn state_of_guests_that_are_gone_stays_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
@@ -495,5 +525,42 @@ fn a_redis_that_cannot_be_named_is_a_problem() {
         config.redis.as_mut().unwrap().url.value = url.to_owned();
         let problem = States::in_memory(&Metrics::new()).set_redis(config.redis.as_ref()).unwrap_err();
         assert!(problem.message.contains("is no address of a Redis"), "{problem}");
+    }
+}
+
+/// The figures of docs/state.md: `cargo test --lib registry::state::tests::figures -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and takes its time"]
+async fn figures() {
+    const ROUNDS: usize = 2_000;
+    for kept in all() {
+        ask(&kept.state, "n", add(1), WIDE).await.unwrap();
+        for tasks in [1, 16, 128] {
+            let began = Instant::now();
+            let working: Vec<_> = (0..tasks)
+                .map(|task| {
+                    let state = Arc::clone(&kept.state);
+                    tokio::spawn(async move {
+                        let bounds = Bounds { keys: 1 << 30, bytes: 1 << 40 };
+                        for round in 0..ROUNDS / tasks.min(10) {
+                            let performing =
+                                state.perform(operation(&format!("nonce/{tasks}/{task}/{round}"), new(b"sixteen bytes of", 120)), bounds);
+                            let performed = match performing {
+                                Performing::Done(performed) => performed,
+                                Performing::Waiting(waiting) => waiting.await,
+                            };
+                            assert_eq!(performed.reply, Ok(Reply::New(true)));
+                            state.settled(performed.stamp).await.unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for task in working {
+                task.await.unwrap();
+            }
+            let (took, operations) = (began.elapsed(), tasks * (ROUNDS / tasks.min(10)));
+            let each = took * tasks as u32 / operations as u32;
+            println!("{}: {tasks} at once: {:.0}/s, {each:?} each", kept.name, operations as f64 / took.as_secs_f64());
+        }
     }
 }

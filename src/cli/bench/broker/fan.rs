@@ -18,11 +18,11 @@ use super::{
     super::{
         packet::Packet,
         process::{self, CpuTime},
+        socket::Socket,
     },
     LONGEST_US, PAYLOAD_BYTES, Plan,
     peer::Broker,
     report::Measured,
-    socket::Socket,
 };
 
 /// Messages that a publisher asks leave for at a time.

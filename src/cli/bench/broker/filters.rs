@@ -3,11 +3,11 @@
 use tokio::task::JoinSet;
 
 use super::{
+    super::socket::Socket,
     Plan,
     fan::{Flow, publish, subscribe},
     peer::Broker,
     report::Measured,
-    socket::Socket,
 };
 use std::sync::Arc;
 

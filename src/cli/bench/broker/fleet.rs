@@ -20,11 +20,11 @@ use super::{
     super::{
         packet::Packet,
         process::{self, CpuTime},
+        socket::Socket,
     },
     LONGEST_US, PAYLOAD_BYTES,
     peer::Broker,
     report::{Figure, Measured},
-    socket::Socket,
 };
 
 /// Clients of one worker process, at most.

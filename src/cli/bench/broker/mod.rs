@@ -8,7 +8,6 @@ mod filters;
 mod fleet;
 mod peer;
 mod report;
-mod socket;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::super::packet::{self, Packet, Protocol};
+use super::packet::{self, Packet, Protocol};
 
 /// MQTT 3.1.1, which both brokers have spoken longest.
 const PROTOCOL: Protocol = Protocol::V3;

@@ -1,15 +1,16 @@
-//! State that several processes share, in Redis. The only place that names the crate.
+//! Guests' state that several processes share, in Redis. The only place that names the crate.
 //!
-//! Each operation is one script, so that it is atomic and a single round trip; all keys of one owner stand in one hash slot. One connection
+//! Each operation is one script, so that it is atomic and a single round trip; all keys of one guest stand in one hash slot. One connection
 //! carries the operations of all guests at once; it comes back by itself.
 //!
 //! Invariants: an operation ends within the configured time, whatever Redis does; one that failed may have happened. Absent: Redis Cluster
-//! (all keys of one owner are on one node of it, but nobody follows its redirections), and retries: whoever asked decides about those.
+//! (all keys of one guest are on one node of it, but nobody follows its redirections), and retries: whoever asked decides about those.
 
 mod advice;
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -22,9 +23,8 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
 
-use super::space::Owner;
 use crate::{config, metrics::Metrics};
 
 /// What Redis runs.
@@ -107,6 +107,8 @@ struct Inner {
     script: Script,
     reachable: AtomicBool,
     metrics: Arc<Metrics>,
+    /// Where the connection lives; those who ask may run elsewhere, where there is no network.
+    runtime: Handle,
     /// Connects, and goes on trying.
     connecting: JoinHandle<()>,
 }
@@ -150,16 +152,17 @@ impl Redis {
             script: Script::new(OPERATION),
             reachable: AtomicBool::new(true),
             metrics: Arc::clone(metrics),
+            runtime: Handle::current(),
             connecting,
         };
         Ok(Redis { inner: Arc::new(inner) })
     }
 
-    /// The state of one owner.
-    pub fn shared(&self, owner: &Owner) -> Shared {
+    /// The state of one guest, of one tenant or of none.
+    pub fn shared(&self, tenant: Option<&str>, guest: &str) -> Shared {
         // The braces make it one hash slot; names cannot close them, nor reach over into another's.
-        let tenant = owner.tenant.as_deref().map(plain).unwrap_or_default();
-        let slot = format!("{{{}:{tenant}/{}}}", plain(&self.inner.prefix), plain(&owner.guest));
+        let tenant = tenant.map(plain).unwrap_or_default();
+        let slot = format!("{{{}:{tenant}/{}}}", plain(&self.inner.prefix), plain(guest));
         let keys = ["values", "expiries", "bytes"].map(|part| format!("{slot}:{part}"));
         Shared { redis: self.clone(), keys, held_keys: AtomicU64::new(0), held_bytes: AtomicU64::new(0) }
     }
@@ -169,7 +172,12 @@ impl Inner {
     /// One round trip, within its time.
     async fn ask<T: FromRedisValue>(&self, asking: impl Future<Output = RedisResult<T>>) -> Result<T, RedisError> {
         let began = Instant::now();
-        let answered = timeout(self.within, asking).await;
+        let mut asking = pin!(async { timeout(self.within, asking).await });
+        let answered = poll_fn(|cx| {
+            let _here = self.runtime.enter();
+            asking.as_mut().poll(cx)
+        });
+        let answered = answered.await;
         self.metrics.redis_operations.inc();
         self.metrics.redis_nanoseconds.inc_by(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let address = self.address.clone();
@@ -206,7 +214,7 @@ impl Inner {
     }
 }
 
-/// The keys and values of one owner.
+/// The keys and values of one guest.
 #[derive(Debug)]
 pub struct Shared {
     redis: Redis,
