@@ -95,7 +95,7 @@ fn time(runtime: &Runtime, guest: &Arc<Guest>, messages: Vec<Arc<Message>>) -> D
         let client = Arc::new(client());
         let began = Instant::now();
         for (message, id) in messages.iter().zip(0..) {
-            guest.publish(Asked { id, time_ms: TIME_MS, node: "node-1" }, &client, message).await.unwrap();
+            guest.publish(Asked::new(id, TIME_MS, "node-1"), &client, message).await.unwrap();
         }
         began.elapsed()
     });
@@ -125,7 +125,7 @@ fn hook_call(criterion: &mut Criterion) {
             let asking = runtime.spawn(async move {
                 let began = Instant::now();
                 for _ in 0..rounds {
-                    guest.observe(Asked { id: 1, time_ms: TIME_MS, node: "node-1" }, &event).await.unwrap();
+                    guest.observe(Asked::new(1, TIME_MS, "node-1"), &event).await.unwrap();
                 }
                 began.elapsed()
             });

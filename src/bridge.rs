@@ -264,6 +264,7 @@ impl Bridge {
         }
         self.pipeline.hurry();
         self.broker.drain(deadline).await;
+        self.pipeline.flush_captures(deadline).await;
         keep::close(self.store).await;
         self.producer.drain(deadline).await
     }

@@ -20,7 +20,8 @@
 //!  6  bridge         builds bottom-up, drains top-down, reloads as a whole
 //!  5  source         where events come from: the embedded MQTT broker; the only place that names the codec and rumqttd
 //!     admin          HTTP for operators; a stranger to the broker, asks through a channel
-//!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records)
+//!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
+//!                    capture (calls → files)
 //!  3  registry       who runs what: loading and vetting guests, file watch
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader

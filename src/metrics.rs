@@ -127,6 +127,8 @@ metrics! {
     guest_observations_sum: SumPerGuest = "guest_observations_sum", "Sum of the values that guests observed, per guest and name";
     guest_swaps: PerName = "guest_swaps", "New versions taken into service, per guest";
     guest_swaps_refused: PerName = "guest_swaps_refused", "New versions refused, per guest";
+    calls_captured: PerName = "calls_captured", "Calls of guests written to captures, per route";
+    calls_not_captured: PerReason = "calls_not_captured", "Calls of guests drawn for a capture and not written, per route and reason";
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";

@@ -9,6 +9,7 @@ mod demo;
 mod kick;
 mod operators;
 mod password;
+mod replay;
 mod retained;
 mod run;
 mod sessions;
@@ -70,6 +71,8 @@ enum Verb {
     Demo(demo::Args),
     /// Add, remove or check users of a password file.
     Password(password::Args),
+    /// Run recorded calls of a guest through another version of it, and show what it answers differently.
+    Replay(replay::Args),
     /// Measure: publishers over real sockets, a guest, Kafka, and a reader that verifies every record.
     Bench(bench::Args),
 }
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
             Verb::Retained(args) => retained::run(&args),
             Verb::Demo(args) => demo::run(args).await,
             Verb::Password(args) => password::run(&args),
+            Verb::Replay(args) => replay::run(args).await,
             Verb::Bench(args) => bench::run(args).await,
         }
     });

@@ -62,7 +62,7 @@ pub struct Event {
 
 /// What happened, with what each hook knows. The two hooks that ask for access (`client.authenticate`, `client.authorize`) have no case:
 /// their guests are asked through an interface of its own, and nothing has happened yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// `client.connect`: what the client asks for.
     ClientConnect(Connection),
@@ -197,7 +197,7 @@ pub struct Subscription {
 }
 
 /// A message on its way to one receiver.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The message as the guests left it, with the QoS of this delivery.
     pub message: Arc<Message>,
@@ -206,7 +206,7 @@ pub struct Delivery {
 }
 
 /// Why a message ended without reaching anybody, or without reaching the client of the event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropping {
     /// The message as it was when it was dropped.
     pub message: Arc<Message>,

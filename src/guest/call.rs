@@ -26,6 +26,7 @@ use super::{
     pool::{Lease, Pool},
     room::Slot,
     state::Stamp,
+    trace::Trace,
     verdict,
     version::Asked,
 };
@@ -85,6 +86,8 @@ pub(super) struct Ended {
     /// Gone when its store cannot be used again.
     instance: Option<Box<Instance>>,
     judged: Judged,
+    /// Nobody counts it.
+    is_rehearsal: bool,
 }
 
 /// What came of a call.
@@ -106,25 +109,47 @@ struct Occasion {
     id: u64,
     time_ms: u64,
     node: Arc<str>,
+    trace: Option<Arc<Trace>>,
 }
 
 /// The whole of a call.
 async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended {
+    let Occasion { id, time_ms, node, trace } = occasion;
+    let is_rehearsal = trace.as_ref().is_some_and(|trace| trace.is_rehearsal());
     let mut instance = match source {
         Source::Instance(instance) => instance,
         // Boxed: rare, and large.
         Source::New(program, slot, slice) => match Box::pin(async move { program.instantiate(slot, slice).await }).await {
             Ok((instance, _manifest)) => instance,
-            Err(failure) => return Ended { instance: None, judged: Judged { reply: Err(failure), rests_on: Stamp::default() } },
+            Err(failure) => {
+                return Ended { instance: None, judged: Judged { reply: Err(failure), rests_on: Stamp::default() }, is_rehearsal };
+            }
         },
     };
-    let context = Context { id: occasion.id, time_ms: occasion.time_ms, node: &occasion.node };
-    let judged = judge(&mut instance, &context, &question).await;
+    let context = Context { id, time_ms, node: &node };
+    let judged = match trace {
+        None => judge(&mut instance, &context, &question).await,
+        Some(trace) => Box::pin(attended(&trace, &mut instance, &context, &question)).await, // boxed: rare, and large
+    };
     let rests_on = instance.rests_on();
     match judged {
-        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on } },
-        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on } },
+        Ok(reply) => Ended { instance: Some(instance), judged: Judged { reply, rests_on }, is_rehearsal },
+        Err(failure) => Ended { instance: None, judged: Judged { reply: Err(failure), rests_on }, is_rehearsal },
     }
+}
+
+/// The same in the circumstances that the trace brings, and with a record of what was asked for.
+async fn attended(
+    trace: &Trace,
+    instance: &mut Instance,
+    context: &Context<'_>,
+    question: &Question,
+) -> Result<Result<Reply, Failure>, Failure> {
+    instance.meet(trace.circumstances());
+    let began = Instant::now();
+    let judged = judge(instance, context, question).await;
+    trace.leave(instance.met(), began.elapsed());
+    judged
 }
 
 /// The instance's answer, checked. The outer error means that the instance is gone.
@@ -159,6 +184,8 @@ struct Running {
     lease: Lease,
     /// Its instance is made first.
     is_new: bool,
+    /// Nobody counts it.
+    is_rehearsal: bool,
     began: Instant,
 }
 
@@ -204,6 +231,7 @@ impl Desk {
     /// Asks, and counts the call; what it wrote outlives the process, as far as its state does, when this returns. The instance does not
     /// wait for that.
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
+        self.program.engine.serve();
         let mut began = Instant::now();
         if !self.account.share.owes(began).is_zero() {
             self.pay().await?;
@@ -227,7 +255,7 @@ impl Desk {
         if *lease.seat.node != *asked.node {
             lease.seat.node = asked.node.into();
         }
-        let occasion = Occasion { id: asked.id, time_ms: asked.time_ms, node: Arc::clone(&lease.seat.node) };
+        let occasion = Occasion { id: asked.id, time_ms: asked.time_ms, node: Arc::clone(&lease.seat.node), trace: asked.trace.cloned() };
         let call = answer(source, occasion, question);
         let work = match lease.seat.work.take() {
             Some(mut work) => {
@@ -237,7 +265,7 @@ impl Desk {
             None => Work::new(call, Arc::clone(&lease.seat.slice)),
         };
         let is_slow = self.pace.is_slow() || (is_new && self.starts_slowly.load(Ordering::Relaxed));
-        let running = Running { work, lease, is_new, began };
+        let running = Running { work, lease, is_new, is_rehearsal: asked.is_rehearsal(), began };
         let judged = if is_slow { Box::pin(self.slowly(running, false)).await } else { self.quickly(running).await }?;
         if judged.rests_on != Stamp::default() {
             Box::pin(self.program.capabilities.state.settled(judged.rests_on)).await?;
@@ -247,8 +275,8 @@ impl Desk {
 
     /// Runs a call on this task as long as it keeps within its slice.
     async fn quickly(&self, mut running: Running) -> Result<Judged, Failure> {
-        let Running { work, is_new, began, .. } = &mut running;
-        let (is_new, began) = (*is_new, *began);
+        let Running { work, is_new, is_rehearsal, began, .. } = &mut running;
+        let (is_new, is_rehearsal, began) = (*is_new, *is_rehearsal, *began);
         let first = poll_fn(|cx| Poll::Ready(work.poll(cx))).await;
         let mut used = began.elapsed();
         let step = match first {
@@ -280,17 +308,17 @@ impl Desk {
                 }
                 Box::pin(self.slowly(running, !is_starting)).await
             }
-            Err(_elapsed) => Err(self.over_time(running.work.slice(), began)),
+            Err(_elapsed) => Err(self.over_time(running.work.slice(), began, is_rehearsal)),
         }
     }
 
     /// Brings a call to its end in the slow lane; `has_overrun` is known already of one that comes from the quick one.
     async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Judged, Failure> {
-        let Running { work, lease, is_new, began } = running;
+        let Running { work, lease, is_new, is_rehearsal, began } = running;
         let (slice, ends_at) = (Arc::clone(work.slice()), began + slow_allowance(self.limit(is_new)));
         let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, lease).await;
         let Some(Finished { work, value, held, calling, .. }) = finished else {
-            return Err(self.over_time(&slice, began));
+            return Err(self.over_time(&slice, began, is_rehearsal));
         };
         let now = Instant::now();
         match calling < SLICE {
@@ -309,8 +337,9 @@ impl Desk {
     /// Counts a call that has ended; what can be used again goes back to its place.
     fn end(&self, work: Work<Ended>, mut lease: Lease, ended: Ended, took: Duration) -> Judged {
         let figures = &self.program.figures;
-        figures.calls.inc();
-        figures.nanoseconds.inc_by(nanoseconds(took));
+        if !ended.is_rehearsal {
+            figures.called(took);
+        }
         match ended.instance {
             Some(instance) if self.isolation == Isolation::Shared => match instance.worn() {
                 None => lease.seat.instance = Some(instance),
@@ -325,10 +354,11 @@ impl Desk {
     }
 
     /// Counts a call that took longer than it may in all; it is gone with its instance and its place.
-    fn over_time(&self, slice: &Slice, began: Instant) -> Failure {
+    fn over_time(&self, slice: &Slice, began: Instant, is_rehearsal: bool) -> Failure {
         let (figures, limits) = (&self.program.figures, &self.program.limits);
-        figures.calls.inc();
-        figures.nanoseconds.inc_by(nanoseconds(began.elapsed()));
+        if !is_rehearsal {
+            figures.called(began.elapsed());
+        }
         figures.recycled("failure");
         let is_starting = slice.starting.load(Ordering::Relaxed);
         Failure::Deadline { limit_ms: if is_starting { limits.start_deadline_ms } else { limits.deadline_ms } }
@@ -361,8 +391,4 @@ impl Desk {
 
 fn slow_allowance(limit: Duration) -> Duration {
     limit * SLOW_TIMES + SLOW_SLACK
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

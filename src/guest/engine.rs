@@ -3,7 +3,13 @@
 //! Room for instances is set aside at the start (address space, not memory), so that making one costs microseconds and so that there is
 //! a bound. Guard pages, Spectre mitigations and signals-based traps are on by default and stay so.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
@@ -69,6 +75,8 @@ struct Shared {
     room: Arc<Room>,
     slow_lane: SlowLane,
     shares: Shares,
+    /// A guest has been asked; before, there is nobody to be considerate of.
+    in_service: AtomicBool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -96,7 +104,10 @@ impl Engine {
         std::thread::Builder::new().name("guest-clock".to_owned()).spawn(tick).map_err(EngineError::Thread)?;
         let slow_lane = SlowLane::new().map_err(EngineError::Thread)?;
         let room = Room::new(runtime.instances, runtime.memory_bytes);
-        Ok(Engine { engine, shared: Arc::new(Shared { linker, room, slow_lane, shares: Shares::default() }) })
+        Ok(Engine {
+            engine,
+            shared: Arc::new(Shared { linker, room, slow_lane, shares: Shares::default(), in_service: AtomicBool::new(false) }),
+        })
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -119,10 +130,24 @@ impl Engine {
         &self.shared.shares
     }
 
-    /// Compiles on a thread of the lowest priority, one component at a time, so that events go on beside it.
+    /// Notes that guests are asked.
+    pub(super) fn serve(&self) {
+        if !self.shared.in_service.load(Ordering::Relaxed) {
+            self.shared.in_service.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Compiles where waiting is allowed, on one core; once guests are in service on a thread of the lowest priority, one component at a
+    /// time, so that events go on beside it.
     pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
         let engine = self.engine.clone();
-        match self.shared.slow_lane.compute(move || Component::from_binary(&engine, &bytes)).await {
+        let compile = move || Component::from_binary(&engine, &bytes);
+        let compiled = if self.shared.in_service.load(Ordering::Relaxed) {
+            self.shared.slow_lane.compute(compile).await
+        } else {
+            tokio::task::spawn_blocking(compile).await.map_err(|error| error.to_string())
+        };
+        match compiled {
             Ok(Ok(component)) => Ok(component),
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(error) => Err(format!("the compiler stopped: {error}")),

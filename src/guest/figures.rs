@@ -1,6 +1,6 @@
 //! What is counted about one guest, at hand for calls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
@@ -9,8 +9,8 @@ use crate::metrics::{Metrics, ReasonLabel};
 /// The families' members of one guest; its versions count together.
 pub(super) struct Figures {
     guest: String,
-    pub(super) calls: Counter,
-    pub(super) nanoseconds: Counter,
+    calls: Counter,
+    nanoseconds: Counter,
     pub(super) cpu_nanoseconds: Counter,
     pub(super) overruns: Counter,
     pub(super) throttled: Counter,
@@ -37,6 +37,12 @@ impl Figures {
             memory_bytes: metrics.guest_memory_bytes.get_or_create_owned(&name),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Counts a call.
+    pub(super) fn called(&self, took: Duration) {
+        self.calls.inc();
+        self.nanoseconds.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Counts a call that gave no verdict.

@@ -11,6 +11,7 @@ use super::{
     limits::Memory,
     overrun::{GiveWay, Slice},
     room::Slot,
+    stage::Circumstances,
     state::{Bounds, Stamp, State},
     stdio::Printed,
 };
@@ -60,6 +61,8 @@ pub(super) struct Host {
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) memory: Memory,
     pub(super) printed: Printed,
+    /// What the running call's questions meet.
+    pub(super) circumstances: Circumstances,
     /// What the running call may still have.
     allowance: Allowance,
     slice: Arc<Slice>,
@@ -108,7 +111,18 @@ impl Host {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
         let allowance = Allowance { ticks: 0, host_calls: 0 };
-        Host { capabilities, memory, printed, allowance, slice, rests_on: Stamp::default(), wasi: wasi.build(), resources, alive }
+        Host {
+            capabilities,
+            memory,
+            printed,
+            allowance,
+            slice,
+            circumstances: Circumstances::Real,
+            rests_on: Stamp::default(),
+            wasi: wasi.build(),
+            resources,
+            alive,
+        }
     }
 
     /// Gives the next call what it may take.

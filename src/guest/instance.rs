@@ -24,6 +24,7 @@ use super::{
     lower,
     overrun::Slice,
     room::Slot,
+    stage::Circumstances,
     state::Stamp,
 };
 use crate::{
@@ -149,6 +150,16 @@ pub(super) struct Instance {
 pub(super) type Said<T> = Result<T, Fault>;
 
 impl Instance {
+    /// What the questions of the next call meet.
+    pub(super) fn meet(&mut self, circumstances: Circumstances) {
+        self.walls.store.data_mut().circumstances = circumstances;
+    }
+
+    /// What the questions of the last call met; the next one meets the world.
+    pub(super) fn met(&mut self) -> Circumstances {
+        std::mem::take(&mut self.walls.store.data_mut().circumstances)
+    }
+
     /// Why it must not take another call, if it has had enough.
     pub(super) fn worn(&self) -> Option<&'static str> {
         let Walls { store, limits, calls } = &self.walls;
@@ -268,7 +279,7 @@ impl Walls {
             Err(error) => Err(self.failed(&error, printed.as_deref(), limit_ms)),
         };
         match printed {
-            Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.capabilities.log.printed(&text),
+            Some(text) if !matches!(ended, Err(Failure::Trap { .. })) => host.log_printed(&text),
             _ => {} // nothing, or part of the failure's own text
         }
         ended

@@ -3,6 +3,7 @@
 //! - [`Engine`] compiles; there is one per process.
 //! - [`Guest`] is one version of one guest: checked, compiled and tried before it exists, then a pool of instances, one store each.
 //! - [`State`] is what a guest keeps; it belongs to the guest's name and outlives versions.
+//! - [`Sample`] is one call as plain data; a [`Trace`] given along with a question makes one, [`Guest::rehearse`] asks it again.
 //!
 //! Invariants: a guest's misbehaviour is a [`Failure`] and never a panic; no lock is held over a call; a call ends within its deadline and
 //! an instance that trapped, ran over or was abandoned half-way is never used again; what crosses the boundary is checked here, so that
@@ -27,10 +28,14 @@ mod load;
 mod lower;
 mod overrun;
 mod pool;
+mod rehearsal;
 mod room;
+mod sample;
 mod share;
+mod stage;
 mod state;
 mod stdio;
+mod trace;
 mod verdict;
 mod version;
 
@@ -42,8 +47,14 @@ pub use self::{
     engine::{Engine, EngineError},
     failure::{Failure, FaultKind},
     load::LoadError,
+    rehearsal::{Beneath, Rehearsed},
+    sample::{
+        Difference, Failed, Header as CaptureHeader, Numbered, Outcome as CallOutcome, Question, Sample, SampleError, Samples, Secret,
+        Verdict, differences, outcome,
+    },
     state::{
         Bounds, ENTRY_BYTES, Held, Keeper, Local, Noted, Operation, Performed, Performing, Reply, Stamp, State, StateError, Verb, Waiting,
     },
+    trace::{KeyCall, KeyQuestion, Recorded, StateCall, Trace},
     version::{Asked, Guest},
 };

@@ -18,6 +18,8 @@ use crate::{
     metrics::Metrics,
 };
 
+mod rehearsal;
+
 /// Longer than any limit used here, on any machine; nothing waits for its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -86,7 +88,7 @@ fn message() -> Message {
     }
 }
 
-const ASKED: Asked<'_> = Asked { id: 9, time_ms: 1_700_000_000_004, node: "node-1" };
+const ASKED: Asked<'_> = Asked::new(9, 1_700_000_000_004, "node-1");
 
 impl Loaded {
     async fn publish(&self) -> Result<PublishVerdict, Failure> {

@@ -158,7 +158,7 @@ impl Pipeline {
     /// Asks the guests of all matching routes in order, each once; `None`: all of them abstained.
     async fn ask_guests(&self, plan: &Plan, client: &Arc<Client>, question: &Question<'_>) -> Option<Decided> {
         let hook = question.hook();
-        let asked = Asked { id: self.next_id(), time_ms: now_ms(), node: &self.node };
+        let asked = Asked::new(self.next_id(), now_ms(), &self.node);
         let mut before: Vec<&Arc<Serving>> = Vec::new();
         for route in plan.routes(hook).iter().filter(|route| question.concerns(route)) {
             for guest in &route.guests {

@@ -3,6 +3,8 @@
 //! Where the route says `retry`, a guest that gave no verdict is asked again, by the same event id, after a wait that doubles each time. The
 //! caller waits along, so that the events of one connection keep their order. What a failed call has written stays written. Every call
 //! goes through [`Serving`] anew: a version that was rolled back meanwhile, or a circuit that closed, makes itself felt.
+//!
+//! Where the route says `capture`, the last call is recorded ([`super::capture`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +12,7 @@ use super::{Pipeline, plan::Route};
 use crate::{
     config::Retry,
     event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
-    guest::{Asked, Failure, Guest},
+    guest::{Asked, Failure, Guest, Question},
     registry::{Answered, Serving},
 };
 
@@ -34,12 +36,24 @@ impl Pipeline {
         client: &Arc<Client>,
         message: &Arc<Message>,
     ) -> Heard<PublishVerdict> {
-        self.patiently(route, guest, || guest.publish(asked, client, message)).await
+        let trace = route.trace(asked);
+        let asked = Asked { trace: trace.as_ref(), ..asked };
+        let heard = self.patiently(route, guest, || guest.publish(asked, client, message)).await;
+        if let Some(trace) = &trace {
+            self.note_call(route, trace, asked, client, &heard, Question::Publish(Arc::clone(message)));
+        }
+        heard
     }
 
     /// Asks about something that happened.
     pub(super) async fn ask_observe(&self, route: &Route, guest: &Serving, asked: Asked<'_>, event: &Event) -> Heard<ObserveVerdict> {
-        self.patiently(route, guest, || guest.observe(asked, event)).await
+        let trace = route.trace(asked);
+        let asked = Asked { trace: trace.as_ref(), ..asked };
+        let heard = self.patiently(route, guest, || guest.observe(asked, event)).await;
+        if let Some(trace) = &trace {
+            self.note_call(route, trace, asked, &event.client, &heard, Question::Observe(event.detail.clone()));
+        }
+        heard
     }
 
     /// Asks whether a client may come in.
@@ -51,7 +65,13 @@ impl Pipeline {
         client: &Arc<Client>,
         credentials: &Credentials,
     ) -> Heard<Answer> {
-        self.patiently(route, guest, || guest.authenticate(asked, client, credentials)).await
+        let trace = route.trace(asked);
+        let asked = Asked { trace: trace.as_ref(), ..asked };
+        let heard = self.patiently(route, guest, || guest.authenticate(asked, client, credentials)).await;
+        if let Some(trace) = &trace {
+            self.note_call(route, trace, asked, client, &heard, credentials.into());
+        }
+        heard
     }
 
     /// Asks whether a client may do something with a topic.
@@ -63,7 +83,13 @@ impl Pipeline {
         client: &Arc<Client>,
         (action, topic): (Action, &str),
     ) -> Heard<Answer> {
-        self.patiently(route, guest, || guest.authorize(asked, client, action, topic)).await
+        let trace = route.trace(asked);
+        let asked = Asked { trace: trace.as_ref(), ..asked };
+        let heard = self.patiently(route, guest, || guest.authorize(asked, client, action, topic)).await;
+        if let Some(trace) = &trace {
+            self.note_call(route, trace, asked, client, &heard, Question::Authorize { action, topic: topic.into() });
+        }
+        heard
     }
 
     /// Asks about one round of enhanced authentication; `partner` is the version that began the exchange.
@@ -76,7 +102,13 @@ impl Pipeline {
         client: &Arc<Client>,
         round: Round<'_>,
     ) -> Heard<ExchangeVerdict> {
-        self.patiently(route, guest, || guest.step(asked, partner, client, round)).await
+        let trace = route.trace(asked);
+        let asked = Asked { trace: trace.as_ref(), ..asked };
+        let heard = self.patiently(route, guest, || guest.step(asked, partner, client, round)).await;
+        if let Some(trace) = &trace {
+            self.note_call(route, trace, asked, client, &heard, round.into());
+        }
+        heard
     }
 
     /// Asks, and asks again as often as the route says.

@@ -64,7 +64,7 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
     let mut matched: Vec<(&Route, Shaping)> = Vec::new();
     let mut before: Vec<&Arc<Serving>> = Vec::new();
     let mut ended: Option<Box<Ending<'_>>> = None;
-    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
+    let asked = Asked::new(event.id, event.time_ms, &pipeline.node);
     for route in plan.routes(Hook::MessagePublish) {
         if !route.takes_topic(&message.topic) {
             continue;

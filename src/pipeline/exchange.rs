@@ -69,7 +69,7 @@ impl Pipeline {
                 if !guest.knows_methods() || exchange.partner.as_ref().is_some_and(|partner| partner.name() != guest.name()) {
                     continue;
                 }
-                let asked = Asked { id: self.next_id(), time_ms: now_ms(), node: &self.node };
+                let asked = Asked::new(self.next_id(), now_ms(), &self.node);
                 let round = Round {
                     method: &exchange.method,
                     data: data.as_deref(),

@@ -6,6 +6,7 @@
 
 mod access;
 mod ask;
+mod capture;
 mod chain;
 mod exchange;
 mod format;
@@ -17,7 +18,7 @@ mod shape;
 mod stage;
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -31,6 +32,7 @@ pub use self::{
     plan::Plan,
 };
 use self::{
+    capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
     shape::Shape,
@@ -64,6 +66,8 @@ pub struct Pipeline {
     plans: AtomicU64,
     /// Whether the process is ending, so that nobody waits before a guest is asked again.
     hurried: watch::Sender<bool>,
+    /// Who writes captures, once there is something to write; `None` inside: the system gives no thread.
+    recorder: OnceLock<Option<Recorder>>,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -110,6 +114,7 @@ impl Pipeline {
             next_id: AtomicU64::new(first_id),
             plans: AtomicU64::new(0),
             hurried: watch::Sender::new(false),
+            recorder: OnceLock::new(),
             metrics,
             counted,
         }

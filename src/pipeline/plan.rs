@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::capture::Capture;
 use crate::{
     access::Access,
     config,
@@ -36,6 +37,7 @@ pub(super) struct Route {
     pub(super) ack: config::Ack,
     pub(super) on_failure: config::OnFailure,
     pub(super) retry: Option<config::Retry>,
+    pub(super) capture: Option<Capture>,
 }
 
 impl Plan {
@@ -57,6 +59,7 @@ impl Plan {
                 ack: route.ack,
                 on_failure: route.on_failure,
                 retry: route.retry,
+                capture: route.capture.as_ref().map(|capture| Capture::new(&route.name, capture)),
             };
             if let Some(of_hook) = routes.get_mut(route.hook as usize) {
                 of_hook.push(ready);

@@ -23,7 +23,7 @@ pub(super) enum Shape<'a> {
 /// Asks the guests of a route.
 pub(super) async fn shape<'a>(pipeline: &Pipeline, route: &'a Route, event: &Event) -> Shape<'a> {
     let mut shaping = Shaping::default();
-    let asked = Asked { id: event.id, time_ms: event.time_ms, node: &pipeline.node };
+    let asked = Asked::new(event.id, event.time_ms, &pipeline.node);
     for guest in &route.guests {
         let heard = pipeline.ask_observe(route, guest, asked, event).await;
         if let Some(end) = take_in(pipeline, route, heard, &mut shaping) {

@@ -13,6 +13,7 @@ mod kafka;
 mod mqtt;
 mod outage;
 mod real_kafka;
+mod replay;
 mod smart_lock;
 mod state;
 mod support;

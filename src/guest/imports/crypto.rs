@@ -9,6 +9,7 @@ use crate::{
     guest::{
         bindings::imported::crypto::{self, Error, Hash, Scheme},
         host::Host,
+        trace::KeyQuestion,
     },
 };
 
@@ -95,11 +96,24 @@ fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
 
 impl crypto::Host for Host {
     fn hmac_verify(&mut self, key: String, hash: Hash, data: Vec<u8>, mac: Vec<u8>) -> Result<bool, Error> {
-        self.capabilities.keys.hmac_verify(&key, hash, &data, &mac)
+        let function = match hash {
+            Hash::Sha256 => "hmac-verify sha256",
+            Hash::Sha512 => "hmac-verify sha512",
+        };
+        let keys = &self.capabilities.keys;
+        let question = || KeyQuestion::new(function, &key, &data, &mac);
+        self.circumstances.verify(question, || keys.hmac_verify(&key, hash, &data, &mac))
     }
 
     fn signature_verify(&mut self, key: String, scheme: Scheme, data: Vec<u8>, signature: Vec<u8>) -> Result<bool, Error> {
-        self.capabilities.keys.signature_verify(&key, scheme, &data, &signature)
+        let function = match scheme {
+            Scheme::Ed25519 => "signature-verify ed25519",
+            Scheme::EcdsaP256Sha256 => "signature-verify ecdsa-p256-sha256",
+            Scheme::RsaPkcs1Sha256 => "signature-verify rsa-pkcs1-sha256",
+        };
+        let keys = &self.capabilities.keys;
+        let question = || KeyQuestion::new(function, &key, &data, &signature);
+        self.circumstances.verify(question, || keys.signature_verify(&key, scheme, &data, &signature))
     }
 
     fn digest(&mut self, hash: Hash, data: Vec<u8>) -> Vec<u8> {

@@ -77,9 +77,10 @@ impl Log {
         self.write(Level::Error, failure.reason(), &failure.to_string());
     }
 
-    /// Writes what the guest printed during a call.
-    pub(in crate::guest) fn printed(&self, text: &str) {
-        self.write(Level::Warn, "printed", text);
+    /// Writes a line of a call without consequences, whatever its level; it is none of the guest's allowance.
+    fn rehearsed(&self, context: &str, message: &str) {
+        let (context, message) = (start(context, MAX_LINE_BYTES), start(message, MAX_LINE_BYTES));
+        tracing::debug!(target: "guest", guest = self.guest, rehearsal = true, context, "{message}");
     }
 }
 
@@ -90,7 +91,22 @@ fn start(text: &str, bytes: usize) -> &str {
 
 impl log::Host for Host {
     fn log(&mut self, level: Level, context: String, message: String) {
-        self.capabilities.log.write(level, &context, &message);
+        if self.circumstances.is_staged() {
+            self.capabilities.log.rehearsed(&context, &message);
+        } else {
+            self.capabilities.log.write(level, &context, &message);
+        }
+    }
+}
+
+impl Host {
+    /// Writes what the guest printed during a call.
+    pub(in crate::guest) fn log_printed(&self, text: &str) {
+        if self.circumstances.is_staged() {
+            self.capabilities.log.rehearsed("printed", text);
+        } else {
+            self.capabilities.log.write(Level::Warn, "printed", text);
+        }
     }
 }
 

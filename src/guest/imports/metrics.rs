@@ -74,11 +74,15 @@ impl Counts {
 
 impl metrics::Host for Host {
     fn count(&mut self, name: String, delta: u32) {
-        self.capabilities.counts.count(&name, delta);
+        if !self.circumstances.is_staged() {
+            self.capabilities.counts.count(&name, delta);
+        }
     }
 
     fn observe(&mut self, name: String, value: f64) {
-        self.capabilities.counts.observe(&name, value);
+        if !self.circumstances.is_staged() {
+            self.capabilities.counts.observe(&name, value);
+        }
     }
 }
 

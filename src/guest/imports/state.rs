@@ -5,7 +5,9 @@
 use crate::guest::{
     bindings::imported::state::{self, Error},
     host::Host,
+    stage::Circumstances,
     state::{Operation, Performing, Reply, StateError, Verb},
+    trace::StateCall,
 };
 
 impl From<StateError> for Error {
@@ -21,13 +23,26 @@ impl From<StateError> for Error {
 
 impl Host {
     async fn perform(&mut self, key: String, verb: Verb) -> Result<Reply, Error> {
+        let operation = Operation { key, verb };
+        match &mut self.circumstances {
+            Circumstances::Real => Ok(self.perform_really(operation).await?),
+            Circumstances::Traced(_) => {
+                let reply = self.perform_really(operation.clone()).await;
+                self.circumstances.note_state(StateCall { operation, reply: reply.clone() });
+                Ok(reply?)
+            }
+            Circumstances::Staged(stage) => Ok(stage.perform(operation).await?),
+        }
+    }
+
+    async fn perform_really(&mut self, operation: Operation) -> Result<Reply, StateError> {
         let capabilities = &self.capabilities;
-        let performed = match capabilities.state.perform(Operation { key, verb }, capabilities.state_bounds) {
+        let performed = match capabilities.state.perform(operation, capabilities.state_bounds) {
             Performing::Done(performed) => performed,
             Performing::Waiting(waiting) => waiting.await,
         };
         self.rests_on = self.rests_on.max(performed.stamp);
-        Ok(performed.reply?)
+        performed.reply
     }
 }
 

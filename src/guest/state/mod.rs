@@ -224,6 +224,11 @@ impl State {
         }
     }
 
+    /// Reads a key for a rehearsal: nobody counts it.
+    pub(super) fn look(&self, key: String) -> Performing<'_> {
+        self.keeper.perform(Operation { key, verb: Verb::Get }, Bounds { keys: 0, bytes: 0 })
+    }
+
     /// Waits until everything up to `stamp` outlives the process, but not for ever.
     pub(super) async fn settled(&self, stamp: Stamp) -> Result<(), Failure> {
         if stamp == Stamp::default() {
@@ -250,7 +255,7 @@ impl State {
 
 impl Operation {
     /// What a key or value that is too large meets; it is never there, so it can be asked for and removed.
-    fn oversized(&self) -> Option<Result<Reply, StateError>> {
+    pub(super) fn oversized(&self) -> Option<Result<Reply, StateError>> {
         let value_bytes = match &self.verb {
             Verb::Put { value, .. } | Verb::PutIfAbsent { value, .. } => value.len(),
             _ => 0,

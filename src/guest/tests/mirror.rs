@@ -100,7 +100,7 @@ impl Glass {
 #[test]
 fn every_hook_that_observes_is_mirrored() {
     Glass::new().hold_to((any::<(u64, u64)>(), text(), clients(), details()), |glass, ((id, time_ms), node, client, details)| {
-        let asked = Asked { id, time_ms, node: &node };
+        let asked = Asked::new(id, time_ms, &node);
         let client = Arc::new(client);
         let mut hooks: Vec<Hook> = details.iter().map(|detail| detail.hook()).collect();
         for detail in details {
@@ -120,7 +120,7 @@ fn every_hook_that_observes_is_mirrored() {
 #[test]
 fn a_publish_is_mirrored() {
     Glass::new().hold_to((any::<(u64, u64)>(), text(), clients(), messages()), |glass, ((id, time_ms), node, client, message)| {
-        let asked = Asked { id, time_ms, node: &node };
+        let asked = Asked::new(id, time_ms, &node);
         let expected = Changes {
             headers: who(&asked, &client),
             records: Some(vec![said(&message, message.qos)]),
