@@ -79,10 +79,10 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
             match weigh(pipeline, route, heard, &message) {
                 Weighed::Pass => {}
                 Weighed::Change(changes) => apply(changes, &mut message, &mut shaping),
-                Weighed::End(end) if matches!(end.decision, Decision::Deny(_)) => return Judgement::Ended(end),
+                Weighed::End(end) if matches!(end.decision, Decision::Deny(_)) => return Judgement::Ended(Box::new(end)),
                 Weighed::End(end) => {
                     if ended.as_ref().is_none_or(|ended| end.strictness() > ended.strictness()) {
-                        ended = Some(end);
+                        ended = Some(Box::new(end));
                     }
                 }
             }
@@ -96,14 +96,13 @@ pub(super) async fn judge<'a>(pipeline: &Pipeline, plan: &'a Plan, event: &Event
 enum Weighed<'a> {
     Pass,
     Change(Changes),
-    End(Box<Ending<'a>>),
+    End(Ending<'a>),
 }
 
 fn weigh<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<PublishVerdict>, message: &Arc<Message>) -> Weighed<'a> {
     let guest = &heard.by;
-    let end = |decision, reason, explanation| {
-        Weighed::End(Box::new(Ending { decision, reason, explanation, message: Arc::clone(message), letter: None }))
-    };
+    let end =
+        |decision, reason, explanation| Weighed::End(Ending { decision, reason, explanation, message: Arc::clone(message), letter: None });
     match heard.answer {
         Ok(PublishVerdict::Pass) => Weighed::Pass,
         Ok(PublishVerdict::Change(changes)) => Weighed::Change(changes),
@@ -122,7 +121,7 @@ fn weigh<'a>(pipeline: &Pipeline, route: &'a Route, heard: Heard<PublishVerdict>
         }
         Err(ref failure) => {
             note_failure(route, guest, failure);
-            Weighed::End(Box::new(failed(route, &heard, failure, message)))
+            Weighed::End(failed(route, &heard, failure, message))
         }
     }
 }

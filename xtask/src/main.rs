@@ -219,7 +219,11 @@ fn hookgate(verb: &str) -> Command {
 
 /// `hookgate bench` with Hookgate itself optimised like its dependencies, which are then not built a second time.
 fn optimised() -> Command {
-    step::cargo(["run", "--quiet", "--config", "profile.dev.package.hookgate.opt-level=3", "--bin", "hookgate", "--", "bench"])
+    let config = |setting: &'static str| ["--config", setting];
+    let settings = [config("profile.dev.package.hookgate.opt-level=3"), config("profile.dev.package.hookgate.codegen-units=4")];
+    let mut run = step::cargo(["run", "--quiet"]);
+    run.args(settings.concat()).args(["--bin", "hookgate", "--", "bench"]);
+    run
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl KeyLine {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum VerdictLine {
     Pass,
-    Change(ChangesLine),
+    Change(Box<ChangesLine>),
     Drop(String),
     Deny(DenialLine),
     Annotate(Vec<(String, String)>),
@@ -209,11 +209,11 @@ impl VerdictLine {
     pub(super) fn new(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Publish(PublishVerdict::Pass) | Verdict::Observe(ObserveVerdict::Pass) => VerdictLine::Pass,
-            Verdict::Publish(PublishVerdict::Change(changes)) => VerdictLine::Change(ChangesLine {
+            Verdict::Publish(PublishVerdict::Change(changes)) => VerdictLine::Change(Box::new(ChangesLine {
                 message: changes.message.as_ref().map(ChangedMessage::new),
                 headers: pairs(&changes.headers),
                 records: changes.records.as_deref().map(RecordLine::list),
-            }),
+            })),
             Verdict::Publish(PublishVerdict::Drop(why)) | Verdict::Observe(ObserveVerdict::Drop(why)) => VerdictLine::Drop(why.to_string()),
             Verdict::Publish(PublishVerdict::Deny(denial))
             | Verdict::Access(Answer::Deny(denial))
