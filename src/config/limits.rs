@@ -15,6 +15,8 @@ pub struct Limits {
     pub table_elements: usize,
     /// What one call may hand to the host (verdict, texts, payloads), bytes.
     pub returned_bytes: usize,
+    /// Kafka records that one call may ask for.
+    pub returned_records: usize,
     /// Calls into the host that one call may make.
     pub host_calls: u64,
     /// Instances that may exist at once.
@@ -43,6 +45,7 @@ impl Default for Limits {
             memory_bytes: 32 << 20,
             table_elements: 100_000,
             returned_bytes: 2 << 20,
+            returned_records: 100,
             host_calls: 10_000,
             instances: 16,
             instance_wait_ms: 1_000,
@@ -67,6 +70,7 @@ impl Limits {
             memory_bytes: memory_bytes as usize,
             table_elements: table.integer("table_elements", 1..=1_000_000, d.table_elements as u64) as usize,
             returned_bytes: table.integer("returned_bytes", 1_024..=1 << 30, d.returned_bytes as u64) as usize,
+            returned_records: table.integer("returned_records", 0..=1_000_000, d.returned_records as u64) as usize,
             host_calls: table.integer("host_calls", 0..=1 << 40, d.host_calls),
             instances: table.integer("instances", 1..=10_000, d.instances as u64) as usize,
             instance_wait_ms: table.integer("instance_wait_ms", 0..=60_000, d.instance_wait_ms),

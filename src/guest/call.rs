@@ -6,6 +6,8 @@
 //!
 //! Invariant: a call owns what it needs, so that it can be moved between lanes and abandoned at any time.
 
+mod words;
+
 use std::{
     future::poll_fn,
     sync::{
@@ -18,6 +20,7 @@ use std::{
 
 use tokio::time::{sleep_until, timeout_at};
 
+pub(super) use self::words::{Question, Reply};
 use super::{
     bindings::{exported::lifecycle::Manifest, imported::types::Context},
     failure::{Failure, FaultKind},
@@ -31,10 +34,7 @@ use super::{
     verdict,
     version::Asked,
 };
-use crate::{
-    config::Isolation,
-    event::{Action, Answer, Bytes, Client, Credentials, Detail, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round, Text},
-};
+use crate::config::Isolation;
 
 /// How much longer than its running time a call may take in all while it waits in the host.
 const SLACK: Duration = Duration::from_millis(200);
@@ -42,45 +42,6 @@ const SLACK: Duration = Duration::from_millis(200);
 /// its time, and this much more.
 const SLOW_TIMES: u32 = 10;
 const SLOW_SLACK: Duration = Duration::from_secs(2);
-
-/// What a guest is asked.
-pub(super) enum Question {
-    Publish { client: Arc<Client>, message: Arc<Message> },
-    Observe { client: Arc<Client>, detail: Detail },
-    Authenticate { client: Arc<Client>, credentials: Credentials },
-    Authorize { client: Arc<Client>, action: Action, topic: Box<str> },
-    Step { client: Arc<Client>, round: Box<OwnedRound> },
-}
-
-/// A [`Round`] that owns what it says.
-pub(super) struct OwnedRound {
-    method: Text,
-    data: Option<Bytes>,
-    number: u32,
-    memo: Bytes,
-    again: bool,
-}
-
-impl From<Round<'_>> for OwnedRound {
-    fn from(round: Round<'_>) -> Self {
-        let Round { method, data, number, memo, again } = round;
-        OwnedRound { method: method.into(), data: data.map(Bytes::copy_from_slice), number, memo: Bytes::copy_from_slice(memo), again }
-    }
-}
-
-impl OwnedRound {
-    fn borrow(&self) -> Round<'_> {
-        Round { method: &self.method, data: self.data.as_deref(), number: self.number, memo: &self.memo, again: self.again }
-    }
-}
-
-/// What it answers; the kind is the question's.
-pub(super) enum Reply {
-    Publish(PublishVerdict),
-    Observe(ObserveVerdict),
-    Access(Answer),
-    Exchange(ExchangeVerdict),
-}
 
 /// A call that has come to its end.
 pub(super) struct Ended {
@@ -138,7 +99,10 @@ async fn answer(source: Source, occasion: Occasion, question: Question) -> Ended
         Ok(Err(Failure::Fault { kind: FaultKind::Retry | FaultKind::Internal, .. })) if let Some(why) = unavailable => {
             (Some(instance), Err(Failure::StateUnavailable { why }))
         }
-        Ok(reply) => (Some(instance), reply),
+        Ok(reply) => {
+            let limit = instance.limits().returned_records;
+            (Some(instance), reply.and_then(|reply| reply.bounded(limit)))
+        }
         Err(failure) => (None, Err(failure)),
     };
     Ended { instance, judged: Judged { reply, rests_on }, is_rehearsal }
@@ -200,6 +164,8 @@ pub(super) struct Desk {
     pub(super) program: Arc<Program>,
     pool: Arc<Pool>,
     account: Account,
+    /// Rehearsals pay for themselves: a shadow must not use up the share of those that it looks over the shoulder of.
+    rehearsals: Account,
     isolation: Isolation,
     pace: Pace,
     /// Whether instances take longer than a slice to start.
@@ -207,11 +173,19 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(program: Program, account: Account, isolation: Isolation) -> Self {
+    pub(super) fn new(program: Program, account: Account, rehearsals: Account, isolation: Isolation) -> Self {
         let (limits, figures) = (&program.limits, &program.figures);
         let (idle, waits) = (figures.instances_idle.clone(), figures.waits.clone());
         let pool = Pool::new(limits.instances, limits.instance_wait_ms, program.engine.room(), idle, waits);
-        Desk { program: Arc::new(program), pool, account, isolation, pace: Pace::default(), starts_slowly: AtomicBool::new(false) }
+        Desk {
+            program: Arc::new(program),
+            pool,
+            account,
+            rehearsals,
+            isolation,
+            pace: Pace::default(),
+            starts_slowly: AtomicBool::new(false),
+        }
     }
 
     /// Makes the first instance, in the slow lane, so that a new version does not disturb those that run.
@@ -239,8 +213,9 @@ impl Desk {
     pub(super) async fn ask(&self, asked: Asked<'_>, question: Question) -> Result<Reply, Failure> {
         self.program.engine.serve();
         let mut began = Instant::now();
-        if !self.account.share.owes(began).is_zero() {
-            self.pay().await?;
+        let account = self.account(asked.is_rehearsal());
+        if !account.share.owes(began).is_zero() {
+            self.pay(account).await?;
             began = Instant::now();
         }
         let mut lease = match self.pool.take() {
@@ -287,7 +262,7 @@ impl Desk {
         let mut used = began.elapsed();
         let step = match first {
             Poll::Ready(Step::Done(ended)) => {
-                self.account.charge(used, began + used);
+                self.account(is_rehearsal).charge(used, began + used);
                 return Ok(self.end(running.work, running.lease, ended, used));
             }
             Poll::Ready(Step::GaveWay) => Ok(Step::GaveWay),
@@ -302,7 +277,7 @@ impl Desk {
             }
         };
         let now = Instant::now();
-        self.account.charge(used, now);
+        self.account(is_rehearsal).charge(used, now);
         match step {
             Ok(Step::Done(ended)) => Ok(self.end(running.work, running.lease, ended, now.saturating_duration_since(began))),
             Ok(Step::GaveWay) => {
@@ -322,7 +297,7 @@ impl Desk {
     async fn slowly(&self, running: Running, has_overrun: bool) -> Result<Judged, Failure> {
         let Running { work, lease, is_new, is_rehearsal, began } = running;
         let (slice, ends_at) = (Arc::clone(work.slice()), began + slow_allowance(self.limit(is_new)));
-        let finished = self.program.engine.slow_lane().finish(work, self.account.clone(), ends_at, lease).await;
+        let finished = self.program.engine.slow_lane().finish(work, self.account(is_rehearsal).clone(), ends_at, lease).await;
         let Some(Finished { work, value, held, calling, .. }) = finished else {
             return Err(self.over_time(&slice, began, is_rehearsal));
         };
@@ -370,14 +345,18 @@ impl Desk {
         Failure::Deadline { limit_ms: if is_starting { limits.start_deadline_ms } else { limits.deadline_ms } }
     }
 
+    fn account(&self, is_rehearsal: bool) -> &Account {
+        if is_rehearsal { &self.rehearsals } else { &self.account }
+    }
+
     /// Waits until the guest's share has paid for what it used.
-    async fn pay(&self) -> Result<(), Failure> {
+    async fn pay(&self, account: &Account) -> Result<(), Failure> {
         let limits = &self.program.limits;
         self.program.figures.throttled.inc();
         let until = Instant::now() + Duration::from_millis(limits.instance_wait_ms);
         loop {
             let now = Instant::now();
-            let owes = self.account.share.owes(now);
+            let owes = account.share.owes(now);
             if owes.is_zero() {
                 return Ok(());
             }

@@ -51,6 +51,14 @@ pub enum Failure {
         /// The bound that it met, bytes.
         limit_bytes: usize,
     },
+    /// It asked for more Kafka records than it may at once. The instance lives on.
+    #[error("it asked for {records} Kafka records at once (limits.returned_records = {limit})")]
+    TooManyRecords {
+        /// What it asked for.
+        records: usize,
+        /// The bound that it met.
+        limit: usize,
+    },
     /// It said itself that it cannot judge. The instance lives on.
     #[error("{kind}: {text}")]
     Fault {
@@ -140,6 +148,7 @@ impl Failure {
             Failure::NoMemory { .. } => "no-memory",
             Failure::TooManyHostCalls { .. } => "too-many-host-calls",
             Failure::ReturnedTooMuch { .. } => "returned-too-much",
+            Failure::TooManyRecords { .. } => "too-many-records",
             Failure::Fault { kind: FaultKind::Invalid, .. } => "fault-invalid",
             Failure::Fault { kind: FaultKind::Retry, .. } => "fault-retry",
             Failure::Fault { kind: FaultKind::Internal, .. } => "fault-internal",

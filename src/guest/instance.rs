@@ -171,6 +171,11 @@ impl Instance {
         }
     }
 
+    /// How much it may take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.walls.limits
+    }
+
     /// Whether its slot is only for the trial of its version.
     pub(super) fn is_for_trial(&self) -> bool {
         self.walls.store.data().is_for_trial()

@@ -66,17 +66,18 @@ impl Guest {
         }
         let capabilities = Capabilities::new(config, keys, state, metrics);
         let figures = Figures::new(&config.name, metrics);
-        let account = Account {
-            share: engine.shares().of(&config.name, config.limits.cpu_share, Instant::now()),
+        let account = |of: &str| Account {
+            share: engine.shares().of(of, config.limits.cpu_share, Instant::now()),
             used: figures.cpu_nanoseconds.clone(),
         };
+        let (account, rehearsals) = (account(&config.name), account(&format!("{} in rehearsal", config.name)));
         let linked = Program::link(engine, &component, capabilities, config.limits, figures);
         let program = linked.map_err(|error| one(LoadError::Mismatch(format!("{error:#}"))))?;
         let exports = &program.exports;
         if exports.publish.is_none() && exports.events.is_none() && exports.access.is_none() {
             return Err(one(LoadError::NoHooks));
         }
-        let desk = Desk::new(program, account, config.isolation);
+        let desk = Desk::new(program, account, rehearsals, config.isolation);
         let manifest = desk.trial().await.map_err(|failure| one(LoadError::Trial(failure)))?;
         let hooks = check_manifest(manifest, &desk.program.capabilities)?;
         let fuse = Fuse::new(&config.name, &digest, config.breaker, metrics);

@@ -71,7 +71,7 @@ const CASES: &[Case] = &[
     case("hostile", "exit", Fails("trap")),
     Case { limits: GIANT, ..case("hostile", "return-64mib", Fails("returned-too-much")) },
     Case { limits: GIANT, ..case("hostile", "return-headers", Fails("returned-too-much")) },
-    Case { limits: GIANT, ..case("hostile", "return-records", Passes) },
+    Case { limits: GIANT, ..case("hostile", "return-records", Fails("too-many-records")) },
     case("hostile", "invalid-topic", Fails("invalid-verdict")),
     case("hostile", "invalid-reason-code", Fails("invalid-verdict")),
     Case { limits: TALKATIVE, ..case("hostile", "log-flood", Passes) },
