@@ -36,6 +36,8 @@ const MAX_THREADS: usize = 2;
 const LOWEST_PRIORITY: i32 = 19;
 /// How long a guest stays in the slow lane after it overran; doubled each time that it comes back soon.
 const FIRST_PENALTY: Duration = Duration::from_secs(1);
+/// Overruns within [`FIRST_PENALTY`] after which calls start in the slow lane.
+const STRIKES: u32 = 3;
 const MAX_PENALTY: Duration = Duration::from_secs(32);
 /// Penalties after which an overrun is forgotten.
 const MEMORY: u32 = 8;
@@ -268,6 +270,9 @@ pub(super) struct Pace {
 
 #[derive(Debug, Default)]
 struct Past {
+    /// Overruns of late, and since when; one alone says nothing about the next call.
+    strikes: u32,
+    since: Option<Instant>,
     penalty: Duration,
     until: Option<Instant>,
 }
@@ -281,7 +286,16 @@ impl Pace {
     /// Notes a call that overran.
     pub(super) fn overran(&self, now: Instant) {
         let mut past = self.past.lock();
-        if !self.slow.swap(true, Ordering::Relaxed) {
+        if !self.is_slow() {
+            if past.since.is_none_or(|since| now >= since + FIRST_PENALTY) {
+                (past.strikes, past.since) = (0, Some(now));
+            }
+            past.strikes += 1;
+            if past.strikes < STRIKES {
+                return;
+            }
+            past.since = None;
+            self.slow.store(true, Ordering::Relaxed);
             let soon = past.until.is_some_and(|until| now < until + past.penalty * MEMORY);
             past.penalty = if soon { (past.penalty * 2).min(MAX_PENALTY) } else { FIRST_PENALTY };
         }
@@ -310,19 +324,24 @@ mod tests {
         }
         use Call::*;
         for (at_s, call, slow) in [
+            (0, Overran, false), // one alone
             (0, Kept, false),
-            (0, Overran, true),
-            (0, Kept, true),
-            (1, Kept, false),
-            (2, Overran, true), // soon after: two seconds
-            (3, Kept, true),
-            (3, Overran, true), // from here
+            (0, Overran, false),
+            (1, Overran, false), // the first is forgotten
+            (1, Overran, false),
+            (1, Overran, true),
+            (1, Kept, true),
+            (2, Kept, false),
+            (3, Overran, false),
+            (3, Overran, false),
+            (3, Overran, true), // soon after: two seconds
             (4, Kept, true),
-            (5, Kept, false),
-            (6, Overran, true), // four
-            (9, Kept, true),
-            (10, Kept, false),
-            (1_000, Overran, true), // forgotten: one
+            (4, Overran, true), // from here
+            (5, Kept, true),
+            (6, Kept, false),
+            (1_000, Overran, false), // forgotten
+            (1_000, Overran, false),
+            (1_000, Overran, true), // one
             (1_001, Kept, false),
         ] {
             let now = began + Duration::from_secs(at_s);
