@@ -26,7 +26,6 @@ use prometheus_client::metrics::counter::Counter;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::load;
 use crate::{config::Runtime, metrics::Metrics};
 
 /// SHA-256 of what follows it.
@@ -57,8 +56,8 @@ impl Cache {
     }
 
     /// The compiled component. Blocks, for as long as compiling takes if need be.
-    pub(super) fn component(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        let path = self.folder.as_ref().map(|folder| folder.join(name(engine, bytes)));
+    pub(super) fn component(&self, engine: &wasmtime::Engine, digest: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+        let path = self.folder.as_ref().map(|folder| folder.join(name(engine, digest)));
         if let Some(found) = path.as_deref().and_then(|path| find(engine, path)) {
             self.hits.inc();
             return Ok(found);
@@ -88,10 +87,10 @@ impl Cache {
 }
 
 /// `<sha256 of the component>-<compatibility hash>.cwasm`
-fn name(engine: &wasmtime::Engine, bytes: &[u8]) -> String {
+fn name(engine: &wasmtime::Engine, digest: &str) -> String {
     let mut compatibility = Stable(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut compatibility);
-    format!("{}-{:016x}.cwasm", load::digest(bytes), compatibility.finish())
+    format!("{}-{:016x}.cwasm", digest, compatibility.finish())
 }
 
 /// A hasher that is the same in every build of Hookgate, unlike the standard library's.
@@ -184,7 +183,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::guest::Engine;
+    use crate::guest::{Engine, load};
 
     struct Try {
         folder: tempfile::TempDir,
@@ -202,7 +201,7 @@ mod tests {
         /// Compilations and hits of one load.
         fn load(&self, bytes: &[u8]) -> (u64, u64) {
             let before = (self.cache.compilations.get(), self.cache.hits.get());
-            self.cache.component(self.engine.wasmtime(), bytes).unwrap();
+            self.cache.component(self.engine.wasmtime(), &load::digest(bytes), bytes).unwrap();
             (self.cache.compilations.get() - before.0, self.cache.hits.get() - before.1)
         }
 
@@ -251,7 +250,7 @@ mod tests {
         let bytes = large(3);
         assert_eq!((tried.load(&bytes), tried.load(&bytes)), ((1, 0), (0, 1)));
         assert_eq!(tried.load(&large(4)), (1, 0));
-        let other = tried.cache.folder.as_ref().unwrap().join(name(tried.engine.wasmtime(), &large(4)));
+        let other = tried.cache.folder.as_ref().unwrap().join(name(tried.engine.wasmtime(), &load::digest(&large(4))));
         fs::remove_file(other).unwrap();
 
         let file = tried.file();
@@ -291,7 +290,7 @@ mod tests {
         for functions in 1..=12 {
             tried.load(&large(functions));
         }
-        let oldest = tried.cache.folder.as_ref().unwrap().join(name(tried.engine.wasmtime(), &large(2)));
+        let oldest = tried.cache.folder.as_ref().unwrap().join(name(tried.engine.wasmtime(), &load::digest(&large(2))));
         fs::File::open(&oldest).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         tried.load(&large(1));
         tried.cache.prune(1, 2);

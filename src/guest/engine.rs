@@ -154,9 +154,9 @@ impl Engine {
 
     /// Compiles, or finds compiled, where waiting is allowed, on one core; once guests are in service on a thread of the lowest priority, one component at a
     /// time, so that events go on beside it.
-    pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        let compile = move || cache.component(&engine, &bytes);
+    pub(super) async fn compile(&self, digest: &str, bytes: Arc<[u8]>) -> Result<Component, String> {
+        let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), digest.to_owned());
+        let compile = move || cache.component(&engine, &digest, &bytes);
         let compiled = if self.shared.in_service.load(Ordering::Relaxed) {
             self.shared.slow_lane.compute(compile).await
         } else {

@@ -5,10 +5,13 @@
 //! does not speak of are absent, or read through from the real state. A question about a key of `crypto` that the record answers is
 //! answered so; others go to the configured keys. Time does not pass on a stage.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
-    state::{Operation, Performing, Reply, State, StateError, Verb},
+    state::{Bounds, Local, Operation, Performing, Reply, Stamp, State, StateError, Verb},
     trace::{KeyCall, KeyQuestion, Recorded, StateCall},
 };
 
@@ -70,7 +73,9 @@ impl Circumstances {
 /// Recorded circumstances for one call.
 #[derive(Debug)]
 pub(super) struct Stage {
-    keys: HashMap<String, Option<Vec<u8>>>,
+    state: Local,
+    /// The keys of which is known what they hold, or that they are absent.
+    known: HashSet<String>,
     /// The recorded calls whose like has not come yet.
     awaited: Vec<StateCall>,
     crypto: Vec<KeyCall>,
@@ -81,8 +86,17 @@ pub(super) struct Stage {
 impl Stage {
     /// As `recorded` knows it; keys that it does not speak of are read from `beneath`.
     pub(super) fn new(recorded: &Recorded, beneath: Option<Arc<State>>) -> Self {
-        let keys = before(&recorded.state);
-        Stage { keys, awaited: recorded.state.clone(), crypto: recorded.crypto.clone(), beneath, asked: Recorded::default() }
+        let before = before(&recorded.state);
+        let known = before.keys().cloned().collect();
+        let held = before.into_iter().filter_map(|(key, value)| Some((key.into(), value?.into(), None)));
+        Stage {
+            state: Local::restored(held),
+            known,
+            awaited: recorded.state.clone(),
+            crypto: recorded.crypto.clone(),
+            beneath,
+            asked: Recorded::default(),
+        }
     }
 
     pub(super) async fn perform(&mut self, operation: Operation) -> Result<Reply, StateError> {
@@ -105,29 +119,17 @@ impl Stage {
     }
 
     async fn play(&mut self, operation: Operation) -> Result<Reply, StateError> {
-        let Operation { key, verb } = operation;
-        let held = match self.keys.get(&key) {
-            Some(known) => known.clone(),
-            None => self.read_beneath(&key).await,
-        };
-        let (now_held, reply) = match verb {
-            Verb::Get => (held.clone(), Reply::Value(held)),
-            Verb::Put { value, ttl_s } => (kept(value, ttl_s), Reply::Done),
-            Verb::PutIfAbsent { value, ttl_s } => match held {
-                None => (kept(value, ttl_s), Reply::New(true)),
-                held => (held, Reply::New(false)),
-            },
-            Verb::Add { delta, ttl_s } => {
-                let number = held.as_deref().map(|value| value.try_into().map(i64::from_le_bytes)).transpose();
-                let number = number.map_err(|_| StateError::NotANumber)?;
-                let sum = number.unwrap_or(0).saturating_add(delta);
-                let ttl_s = if number.is_some() { None } else { ttl_s };
-                (kept(sum.to_le_bytes().to_vec(), ttl_s), Reply::Sum(sum))
-            }
-            Verb::Remove => (None, Reply::Done),
-        };
-        self.keys.insert(key, now_held);
-        Ok(reply)
+        if self.known.insert(operation.key.clone())
+            && let Some(value) = self.read_beneath(&operation.key).await
+        {
+            let _ = self.perform_here(Operation { key: operation.key.clone(), verb: Verb::Put { value, ttl_s: None } });
+        }
+        self.perform_here(operation)
+    }
+
+    fn perform_here(&self, operation: Operation) -> Result<Reply, StateError> {
+        const ROOM: Bounds = Bounds { keys: usize::MAX, bytes: usize::MAX }; // what there was no room for is in the record
+        self.state.perform_at(operation, ROOM, 0, |_| Stamp::default()).reply
     }
 
     async fn read_beneath(&self, key: &str) -> Option<Vec<u8>> {
@@ -138,11 +140,6 @@ impl Stage {
         };
         if let Ok(Reply::Value(value)) = performed.reply { value } else { None }
     }
-}
-
-/// What a key holds once this was written to it.
-fn kept(value: Vec<u8>, ttl_s: Option<u32>) -> Option<Vec<u8>> {
-    (ttl_s != Some(0)).then_some(value)
 }
 
 /// What is known of a key before the call.

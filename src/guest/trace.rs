@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
+    load,
     stage::{Circumstances, Stage},
     state::{Operation, Reply, StateError, Verb},
 };
@@ -129,8 +130,8 @@ impl KeyQuestion {
         digest.update((data.len() as u64).to_be_bytes()); // so that no byte moves between the two
         digest.update(data);
         digest.update(proof);
-        let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        KeyQuestion { function: Text::from_static(function), key: key.into(), digest: digest.into() }
+        let digest = load::hex(&digest.finalize()).into();
+        KeyQuestion { function: Text::from_static(function), key: key.into(), digest }
     }
 }
 

@@ -59,7 +59,7 @@ impl Guest {
         let one = |error| vec![error];
         load::check_kind(&bytes).map_err(one)?;
         let digest = load::digest(&bytes);
-        let component = engine.compile(bytes).await.map_err(|error| one(LoadError::Broken(error)))?;
+        let component = engine.compile(&digest, bytes).await.map_err(|error| one(LoadError::Broken(error)))?;
         let errors = load::check_imports(engine.wasmtime(), &component, &config.grants);
         if !errors.is_empty() {
             return Err(errors);
@@ -97,11 +97,6 @@ impl Guest {
     /// The state of its name.
     pub(super) fn state(&self) -> &Arc<State> {
         &self.desk.program.capabilities.state
-    }
-
-    /// Whether these bytes are its component.
-    pub fn is_made_of(&self, bytes: &[u8]) -> bool {
-        load::digest(bytes) == self.digest
     }
 
     /// Whether it exports the interface that hooks of this kind call.

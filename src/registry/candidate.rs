@@ -28,14 +28,14 @@ pub(super) enum Outcome {
 
 /// Counts of one version's calls.
 #[derive(Debug, Default)]
-struct Tally {
+pub(super) struct Tally {
     calls: AtomicU64,
     failures: AtomicU64,
     refusals: AtomicU64,
 }
 
 impl Tally {
-    fn note(&self, outcome: Outcome) {
+    pub(super) fn note(&self, outcome: Outcome) {
         match outcome {
             Outcome::Fine => {}
             Outcome::Refused => drop(self.refusals.fetch_add(1, Ordering::Relaxed)),
@@ -44,7 +44,7 @@ impl Tally {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn figures(&self) -> Figures {
+    pub(super) fn figures(&self) -> Figures {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Figures { calls: of(&self.calls), failures: of(&self.failures), refusals: of(&self.refusals) }
     }

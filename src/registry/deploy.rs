@@ -99,8 +99,7 @@ impl Registry {
 
     /// Takes what the guest's file holds.
     pub(super) async fn deploy(&self, wanted: &config::Guest, keys: Vec<config::Key>, running: Option<&Entry>) -> Result<Entry, Refusal> {
-        let bytes = read(&wanted.path.value).await.map_err(Refusal::File)?;
-        let digest = guest::digest(&bytes);
+        let (bytes, digest) = read(&wanted.path.value).await.map_err(Refusal::File)?;
         let mut ledger = match running {
             Some(entry) => entry.ledger.clone(),
             None => self.vault.read(&wanted.name).await.map_err(Refusal::Kept)?,
@@ -306,14 +305,17 @@ pub(super) fn keys_of(guest: &config::Guest, keys: &[config::Key]) -> Vec<config
     keys.iter().filter(|key| guest.keys.iter().any(|name| name.value == key.name.value)).cloned().collect()
 }
 
-pub(super) async fn read(path: &Path) -> Result<Arc<[u8]>, String> {
+/// A file with its digest; both take their time where the file is long.
+pub(super) async fn read(path: &Path) -> Result<(Arc<[u8]>, String), String> {
     let path = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
         let length = std::fs::metadata(&path)?.len();
         if length > MAX_FILE_BYTES {
             return Err(std::io::Error::other(format!("it has {length} bytes, and more than {MAX_FILE_BYTES} are not taken")));
         }
-        std::fs::read(&path).map(Arc::from)
+        let bytes: Arc<[u8]> = std::fs::read(&path)?.into();
+        let digest = guest::digest(&bytes);
+        Ok((bytes, digest))
     });
     reading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Config, Problem},
     event::now_ms,
-    guest::{self, Guest},
+    guest::Guest,
 };
 
 /// Why an operator's wish was not done.
@@ -285,8 +285,8 @@ impl Registry {
         }
         let Some(refused) = &entry.ledger.refused else { return Err(OperateError::NothingNew(name.to_owned())) };
         let refused_as = |refusal: Refusal| OperateError::Refused(refusal.problems(&entry.config));
-        let bytes = super::deploy::read(&entry.config.path.value).await.map_err(|error| refused_as(Refusal::File(error)))?;
-        if guest::digest(&bytes) != refused.digest {
+        let (bytes, digest) = super::deploy::read(&entry.config.path.value).await.map_err(|error| refused_as(Refusal::File(error)))?;
+        if digest != refused.digest {
             return Err(OperateError::NothingNew(name.to_owned())); // it is being taken already
         }
         let guest = self.guest(&entry.berth(), Arc::clone(&bytes)).await.map_err(refused_as)?;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     canary::{Figures, Side},
+    candidate::{Outcome, Tally},
     ledger::short,
 };
 use crate::{
@@ -55,9 +56,7 @@ pub(super) struct Shadow {
 #[derive(Debug)]
 struct Counts {
     waiting_bytes: AtomicUsize,
-    calls: AtomicU64,
-    failures: AtomicU64,
-    refusals: AtomicU64,
+    tally: Tally,
     differences: AtomicU64,
     dropped: AtomicU64,
     all_calls: Counter,
@@ -83,9 +82,7 @@ impl Counts {
         let of = |family: &crate::metrics::PerName| family.get_or_create_owned(&guest.into());
         Counts {
             waiting_bytes: AtomicUsize::default(),
-            calls: AtomicU64::default(),
-            failures: AtomicU64::default(),
-            refusals: AtomicU64::default(),
+            tally: Tally::default(),
             differences: AtomicU64::default(),
             dropped: AtomicU64::default(),
             all_calls: of(&metrics.guest_shadow_calls),
@@ -100,13 +97,12 @@ impl Counts {
     }
 
     fn note(&self, rehearsed: &Rehearsed) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.tally.note(match &rehearsed.outcome {
+            Err(_) => Outcome::Failed,
+            Ok(verdict) if refuses(verdict) => Outcome::Refused,
+            Ok(_) => Outcome::Fine,
+        });
         self.all_calls.inc();
-        match &rehearsed.outcome {
-            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
-            Ok(verdict) if refuses(verdict) => drop(self.refusals.fetch_add(1, Ordering::Relaxed)),
-            Ok(_) => {}
-        }
         if !rehearsed.differences.is_empty() {
             self.differences.fetch_add(1, Ordering::Relaxed);
             self.all_differences.inc();
@@ -172,8 +168,7 @@ impl Shadow {
 
     /// What was counted of its calls.
     pub(super) fn figures(&self) -> Figures {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Figures { calls: of(&self.counts.calls), failures: of(&self.counts.failures), refusals: of(&self.counts.refusals) }
+        self.counts.tally.figures()
     }
 
     /// Answers that differ, and copies that were dropped.

@@ -91,18 +91,8 @@ impl Files {
             Some(open) => open,
             None => self.begin()?,
         };
-        match open.file.write_all(&line) {
-            Ok(()) => {
-                open.bytes += bytes;
-                self.open = Some(open);
-                Ok(())
-            }
-            Err(error) => {
-                let path = open.path.clone();
-                self.keep(open);
-                Err(Refused::Unwritable { path, error })
-            }
-        }
+        let written = open.file.write_all(&line).map(|()| open.bytes += bytes);
+        self.go_on(open, written)
     }
 
     /// Hands everything to the system.
@@ -111,17 +101,19 @@ impl Files {
     /// Some of it is lost.
     pub(super) fn flush(&mut self) -> Result<(), Refused> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
-        match open.file.flush() {
-            Ok(()) => {
-                self.open = Some(open);
-                Ok(())
-            }
-            Err(error) => {
-                let path = open.path.clone();
-                self.keep(open);
-                Err(Refused::Unwritable { path, error })
-            }
-        }
+        let flushed = open.file.flush();
+        self.go_on(open, flushed)
+    }
+
+    /// Keeps a file open that took what it was given; one that did not is left as it is.
+    fn go_on(&mut self, open: Open, taken: io::Result<()>) -> Result<(), Refused> {
+        let Err(error) = taken else {
+            self.open = Some(open);
+            return Ok(());
+        };
+        let path = open.path.clone();
+        self.keep(open);
+        Err(Refused::Unwritable { path, error })
     }
 
     /// Finds the files of earlier processes.
