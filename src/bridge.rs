@@ -20,9 +20,10 @@ use crate::{
     access::Access,
     admin::Admin,
     config::{Config, Listener, Problem},
-    event::{Receipt, Text},
-    kafka::{Producer, Record},
+    event::Receipt,
+    kafka::Record,
     metrics::Metrics,
+    outbox::Outbox,
     pipeline::{Pipeline, Plan},
     registry::{Difference, Guests, Registry, States, Watch},
     source::mqtt::{Broker, BrokerError},
@@ -37,7 +38,6 @@ const DIFFERENCES: usize = 1_000;
 pub struct Bridge {
     broker: Broker,
     admin: Option<Admin>,
-    producer: Producer,
     store: Option<Store>,
     works: Arc<Works>,
 }
@@ -77,9 +77,9 @@ impl Bridge {
         let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
-        let plan = plan(&config, &access, &guests)?;
-        let producer = connect(&config, &metrics).await?;
-        let pipeline = Pipeline::new(&config.node, producer.clone(), Arc::clone(&metrics));
+        let outbox = connect(&config, &metrics).await?;
+        let plan = plan(&config, &access, &outbox, &guests)?;
+        let pipeline = Pipeline::new(&config.node, Arc::clone(&metrics));
         pipeline.install(plan);
         let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
@@ -89,14 +89,14 @@ impl Bridge {
             Some(admin) => Some(Admin::start(admin.bind.value, Arc::clone(&metrics)).await.context("opening the admin interface")?),
             None => None,
         };
-        tokio::spawn(produce_differences(found, producer.clone()));
+        tokio::spawn(produce_differences(found, outbox.clone()));
         let guests = registry.commit(guests, &Guests::default()).await;
-        let works = Works::start(pipeline, registry, metrics, Present { config, guests, access });
+        let works = Works::start(pipeline, outbox, registry, metrics, Present { config, guests, access });
         let admin = opened.map(|(admin, commands)| {
             tokio::spawn(operators::answer(commands, broker.inspector(), Arc::downgrade(&works)));
             admin
         });
-        Ok(Bridge { broker, admin, producer, store, works })
+        Ok(Bridge { broker, admin, store, works })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -111,7 +111,7 @@ impl Bridge {
 
     /// The address of the embedded Kafka, when it is embedded.
     pub fn embedded_kafka(&self) -> Option<String> {
-        self.producer.embedded_address()
+        self.works.outbox.embedded_address()
     }
 
     /// This process's metrics.
@@ -134,10 +134,11 @@ impl Bridge {
         let guests = self.works.registry.load(&config, &present.guests).await?;
         let access = read_access(&config).await?;
         let swapped = works::changed(&present.guests, &guests);
-        let plan = plan(&config, &access, &guests).map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
-        let (producer, topics) = (self.producer.clone(), topics(&config));
+        let plan = plan(&config, &access, &self.works.outbox, &guests)
+            .map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
+        let (outbox, asked) = (self.works.outbox.clone(), config.clone());
         // A Kafka that does not answer now answers the records later.
-        let _ = tokio::task::spawn_blocking(move || producer.prepare(&topics)).await;
+        let _ = tokio::task::spawn_blocking(move || outbox.prepare(&asked)).await;
         self.broker.reconfigure(&config)?;
         self.works.pipeline.install(plan);
         self.works.metrics.config_reloads.inc();
@@ -155,9 +156,11 @@ impl Bridge {
     /// Reads the password file again; one that is wrong is refused, and the users that are known go on.
     pub async fn refresh_passwords(&self) {
         let mut service = self.works.present.lock().await;
-        let refreshed = read_access(&service.config).await.and_then(|access| match plan(&service.config, &access, &service.guests) {
-            Ok(plan) => Ok((access, plan)),
-            Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
+        let refreshed = read_access(&service.config).await.and_then(|access| {
+            match plan(&service.config, &access, &self.works.outbox, &service.guests) {
+                Ok(plan) => Ok((access, plan)),
+                Err(error) => Err(vec![Problem::new(&service.config.kafka.place.place, error.to_string())]),
+            }
         });
         match refreshed {
             Ok((access, plan)) => {
@@ -273,23 +276,22 @@ impl Bridge {
         self.broker.drain(deadline).await;
         self.works.pipeline.flush_captures(deadline).await;
         keep::close(self.store).await;
-        self.producer.drain(deadline).await
+        self.works.outbox.drain(deadline).await
     }
 }
 
 /// Connecting waits for Kafka's first answer, which must not hold up a thread of the runtime.
-async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Producer, StartError> {
-    let (kafka, topics, metrics) = (config.kafka.clone(), topics(config), Arc::clone(metrics));
-    let connected =
-        tokio::task::spawn_blocking(move || Producer::connect(&kafka, &topics, metrics)).await.context("starting the Kafka producer")?;
+async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Outbox, StartError> {
+    let (config, metrics) = (config.clone(), Arc::clone(metrics));
+    let connected = tokio::task::spawn_blocking(move || Outbox::open(&config, &metrics)).await.context("starting the Kafka producer")?;
     connected.map_err(|error| match error.problem() {
         Some(problem) => StartError::Problems(vec![problem]),
         None => StartError::Failed(error.into()),
     })
 }
 
-fn plan(config: &Config, access: &Arc<Access>, guests: &Guests) -> anyhow::Result<Plan> {
-    Plan::new(config, access, |name| guests.get(name).cloned()).map_err(|name| anyhow::anyhow!("guest \"{name}\" is not loaded"))
+fn plan(config: &Config, access: &Arc<Access>, outbox: &Outbox, guests: &Guests) -> anyhow::Result<Plan> {
+    Plan::new(config, access, outbox, |name| guests.get(name).cloned()).map_err(|missing| anyhow::anyhow!(missing))
 }
 
 /// Reads the password file, off the runtime's threads.
@@ -300,26 +302,12 @@ async fn read_access(config: &Config) -> Result<Arc<Access>, Vec<Problem>> {
 }
 
 /// Takes the differences that shadows find to their topics. A slow Kafka fills the channel, and the shadows count what finds no room.
-async fn produce_differences(mut found: mpsc::Receiver<Difference>, producer: Producer) {
+async fn produce_differences(mut found: mpsc::Receiver<Difference>, outbox: Outbox) {
     while let Some(Difference { topic, client_id, time_ms, value }) = found.recv().await {
         let key = Some(client_id.into_bytes());
+        let Some(producer) = outbox.producer() else { continue };
         producer.send(Record { topic, key, value: value.into(), headers: Vec::new(), timestamp_ms: time_ms }, Receipt::nobody()).await;
     }
-}
-
-/// The Kafka topics that a configuration can write to.
-fn topics(config: &Config) -> Vec<Text> {
-    let mut topics: Vec<Text> = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
-    let dead_letters =
-        config.routes.iter().any(|route| route.on_failure == crate::config::OnFailure::DeadLetter && !route.guests.is_empty());
-    if dead_letters {
-        topics.push(config.kafka.dead_letter_topic.as_str().into());
-    }
-    let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());
-    topics.extend(shadows.map(Text::from));
-    topics.sort();
-    topics.dedup();
-    topics
 }
 
 fn same_file(path: &Path, file: &Path) -> bool {
@@ -337,6 +325,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[guests]", old.runtime != new.runtime),
         ("[admin]", old.admin != new.admin),
         ("[kafka]", old.kafka != new.kafka),
+        ("[[cluster]]", old.clusters != new.clusters),
+        ("[spool]", old.spool != new.spool),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
@@ -364,7 +354,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     }
     problems.extend(read_access(&config).await.err().unwrap_or_default());
     problems.extend(Broker::check(&config));
-    problems.extend(Producer::check(&config.kafka).err().and_then(|error| error.problem()));
+    problems.extend(Outbox::check(&config).err().into_iter().flatten().filter_map(|error| error.problem()));
     problems.sort();
     problems.dedup();
     Ok(problems)

@@ -23,6 +23,7 @@
 //!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
 //!                    capture (calls → files)
 //!  3  registry       who runs what: vetting guests, canaries and shadows, going back, file watch
+//!     outbox         the ways out: which cluster, how safe, how often
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
 //!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills, guests' state
@@ -71,6 +72,7 @@ pub mod guest;
 pub mod hook;
 pub mod kafka;
 pub mod metrics;
+pub mod outbox;
 pub mod pipeline;
 pub mod redis;
 pub mod registry;

@@ -16,6 +16,7 @@ use crate::{
     access::Access,
     config::Config,
     metrics::Metrics,
+    outbox::Outbox,
     pipeline::Pipeline,
     registry::{Guests, OperateError, Registry, Serving, View},
 };
@@ -30,6 +31,7 @@ const SHORT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Works {
     pub(super) pipeline: Arc<Pipeline>,
+    pub(super) outbox: Outbox,
     pub(super) registry: Registry,
     pub(super) metrics: Arc<Metrics>,
     pub(super) present: Mutex<Present>,
@@ -62,8 +64,8 @@ pub(super) enum Wish {
 
 impl Works {
     /// Puts them together, and starts the task, which ends when they are dropped.
-    pub(super) fn start(pipeline: Arc<Pipeline>, registry: Registry, metrics: Arc<Metrics>, present: Present) -> Arc<Self> {
-        let works = Arc::new(Works { pipeline, registry, metrics, present: Mutex::new(present) });
+    pub(super) fn start(pipeline: Arc<Pipeline>, outbox: Outbox, registry: Registry, metrics: Arc<Metrics>, present: Present) -> Arc<Self> {
+        let works = Arc::new(Works { pipeline, outbox, registry, metrics, present: Mutex::new(present) });
         tokio::spawn(settle(Arc::downgrade(&works)));
         works
     }
@@ -97,7 +99,7 @@ impl Works {
     async fn take(&self, present: &mut Present, guests: Guests) -> Vec<String> {
         let changed = changed(&present.guests, &guests);
         if !changed.is_empty() {
-            match super::plan(&present.config, &present.access, &guests) {
+            match super::plan(&present.config, &present.access, &self.outbox, &guests) {
                 Ok(plan) => self.pipeline.install(plan),
                 Err(error) => {
                     tracing::error!(%error, "the new guests do not fit the configuration; the old ones go on");

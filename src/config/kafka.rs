@@ -1,4 +1,4 @@
-//! `[kafka]`: where records go.
+//! `[kafka]` and `[[cluster]]`: where records go.
 
 use super::{
     problem::{Place, Placed},
@@ -8,6 +8,8 @@ use super::{
 /// Where records go, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kafka {
+    /// How routes name it: [`Kafka::DEFAULT`], or the `name` of a `[[cluster]]`.
+    pub name: String,
     /// The brokers.
     pub bootstrap: Bootstrap,
     /// Where `bootstrap_servers` stands.
@@ -61,6 +63,17 @@ const OWN_PROPERTIES: &[(&str, &str)] = &[
 ];
 
 impl Kafka {
+    /// The name of the cluster that `[kafka]` describes.
+    pub const DEFAULT: &'static str = "kafka";
+
+    /// `[[cluster]]`: one more, with a name.
+    pub(super) fn read_named(table: &mut Table<'_>) -> Option<Self> {
+        let name = table.required_text("name", "\"eu\"");
+        let kafka = Self::read(table);
+        Some(Kafka { name: name?.value, ..kafka? })
+    }
+
+    /// `[kafka]`.
     #[rustfmt::skip]
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
         let servers = table.required_text("bootstrap_servers", "\"embedded\" or \"host:9092\"");
@@ -70,7 +83,7 @@ impl Kafka {
         let properties = table.free_texts("properties");
         for (name, value) in &properties {
             if let Some((_, setting)) = OWN_PROPERTIES.iter().find(|(own, _)| own == name) {
-                table.refuse_at(&value.place, "properties", format_args!(".\"{name}\" is set by Hookgate"), format!("use `{setting}` in [kafka]"));
+                table.refuse_at(&value.place, "properties", format_args!(".\"{name}\" is set by Hookgate"), format!("use `{setting}`"));
             }
         }
         let (acks, compression) = (word(acks, "all"), word(compression, "none"));
@@ -85,6 +98,7 @@ impl Kafka {
         let bootstrap = if servers.value == "embedded" { Bootstrap::Embedded } else { Bootstrap::Servers(servers.value) };
         let place = Placed { value: (), place: servers.place };
         Some(Kafka {
+            name: Self::DEFAULT.to_owned(),
             bootstrap, place, acks, compression, linger_ms, max_outstanding_records, max_outstanding_bytes, delivery_timeout_ms,
             drain_timeout_ms, dead_letter_topic, embedded_partitions, properties,
         })
@@ -93,6 +107,7 @@ impl Kafka {
     /// The embedded cluster with every default, for programs that write no file.
     pub fn embedded(place: Place) -> Self {
         Kafka {
+            name: Self::DEFAULT.to_owned(),
             bootstrap: Bootstrap::Embedded,
             place: Placed { value: (), place },
             acks: "all".into(),

@@ -9,6 +9,7 @@ mod acl;
 mod admin;
 mod breaker;
 mod capture;
+mod delivery;
 mod guest;
 mod kafka;
 mod key;
@@ -22,6 +23,7 @@ mod redis;
 mod rollout;
 mod route;
 mod runtime;
+mod spool;
 mod store;
 mod template;
 mod tenant;
@@ -40,6 +42,7 @@ pub use self::{
     admin::Admin,
     breaker::Breaker,
     capture::Capture,
+    delivery::{Ack, Delivery, Guarantee, OnRefusal},
     guest::{Grant, Guest, Isolation, StateBackend},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
@@ -49,8 +52,9 @@ pub use self::{
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
     rollout::{Canary, Rollout, Shadow, Trial},
-    route::{Ack, Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
+    route::{Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
     runtime::Runtime,
+    spool::{Spool, WhenFull},
     store::{Store, SyncPolicy},
     template::{Field, Part, Template, TemplateError},
     tenant::{Ceilings, Tenant},
@@ -73,6 +77,10 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[[cluster]]`: others, by name.
+    pub clusters: Vec<Kafka>,
+    /// `[node] data_dir` and `[spool]`.
+    pub spool: Option<Spool>,
     /// `[access]` and `[[acl]]`
     pub access: Access,
     /// `[[key]]`
@@ -123,11 +131,14 @@ impl Config {
         let (node, data_dir) = table.table("node", |node| (node.text("name"), node.text("data_dir"))).unwrap_or_default();
         let data_dir = data_dir.map(|data_dir| folder.join(data_dir.value));
         let store = Store::read(table, data_dir.clone());
+        let spool = Spool::read(table, data_dir.clone());
         let data_dir = data_dir.as_deref();
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let admin = table.table("admin", Admin::read).flatten();
         let kafka = table.table("kafka", Kafka::read).flatten();
+        let cluster_names = Names::default();
+        let clusters = table.tables("cluster", |cluster| cluster_names.note(cluster, "cluster").and(Kafka::read_named(cluster)));
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let redis = table.table("redis", Redis::read).flatten();
         let runtime = table.table("guests", |guests| Runtime::read(guests, data_dir)).unwrap_or_else(|| Runtime::new(data_dir));
@@ -156,9 +167,20 @@ impl Config {
             );
         }
         routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
+        for cluster in routes.iter().map(|route| &route.delivery.cluster).filter(|cluster| cluster.value != Kafka::DEFAULT) {
+            cluster_names.expect(table, cluster, "cluster");
+        }
+        if let Some(cluster) = clusters.iter().find(|cluster| cluster.name == Kafka::DEFAULT) {
+            table.refuse_value(&cluster.place.place, "a cluster named \"kafka\" is the one of [kafka]", "give it another name");
+        }
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
         let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
-        Config { node, store, listeners, mqtt, admin, kafka, access, keys, runtime, redis, tenants, guests, routes }
+        Config { node, store, listeners, mqtt, admin, kafka, clusters, spool, access, keys, runtime, redis, tenants, guests, routes }
+    }
+
+    /// Every cluster, that of `[kafka]` first.
+    pub fn all_clusters(&self) -> impl Iterator<Item = &Kafka> {
+        std::iter::once(&self.kafka).chain(&self.clusters)
     }
 
     fn read_tenants(table: &Table<'_>, guests: &[Guest]) -> Vec<Tenant> {

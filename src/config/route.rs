@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     capture::Capture,
+    delivery::Delivery,
     problem::{Placed, did_you_mean},
     reader::Table,
     template::Template,
@@ -30,8 +31,8 @@ pub struct Route {
     pub guests: Vec<Placed<String>>,
     /// What is produced; `None`: nothing, the guests only decide.
     pub record: Option<RecordTemplate>,
-    /// When the device is told.
-    pub ack: Ack,
+    /// How the record reaches Kafka, and when the device is told.
+    pub delivery: Delivery,
     /// What happens when a guest cannot answer.
     pub on_failure: OnFailure,
     /// How often it is asked again before that.
@@ -95,15 +96,6 @@ pub enum PayloadEncoding {
     Plain,
 }
 
-/// When the device is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// After Kafka's acknowledgement.
-    Kafka,
-    /// At once.
-    None,
-}
-
 /// What happens to an event on which a guest trapped, overran, faulted or had no free instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -124,7 +116,8 @@ impl Route {
         let reasons = read_reasons(table, hook);
         let guests = table.texts("guests");
         let record = read_record(table, hook);
-        let ack = table.choice("ack", &[("kafka", Ack::Kafka), ("none", Ack::None)]);
+        let is_produced = table.placed("topic").is_some();
+        let delivery = Delivery::read(table, hook, is_produced, around.data_dir.is_some());
         let (on_failure, retry) = OnFailure::read(table);
         let capture = table.table("capture", |capture| Capture::read(capture, around.folder, around.data_dir)).flatten();
         if let (true, Some(place)) = (guests.is_empty(), table.placed("capture")) {
@@ -134,9 +127,6 @@ impl Route {
         let hook = hook?;
         if guests.is_empty() && record.is_none() && table.text("topic").is_none() {
             table.refuse("neither `guests` nor `topic`: this route does nothing", "name a Kafka topic, or the guests to ask");
-        }
-        if let (Some(ack), true) = (&ack, hook.kind() != Kind::Publish || record.is_none()) {
-            table.refuse_at(&ack.place, "ack", " does nothing here", "only message.publish with a topic has someone to acknowledge");
         }
         if let (true, Some(place), Some(_)) = (guests.is_empty(), table.place_of("on_failure"), &retry) {
             table.refuse_at(&place, "on_failure", " does nothing without guests", "remove it, or name guests");
@@ -164,7 +154,7 @@ impl Route {
             reasons,
             guests,
             record,
-            ack: ack.map_or(Ack::Kafka, |ack| ack.value),
+            delivery,
             on_failure: on_failure.map_or(default, |policy| policy.value),
             retry,
             capture,

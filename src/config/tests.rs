@@ -34,7 +34,10 @@ fn a_good_file_becomes_checked_types() {
     assert_eq!(config.guests[0].path.value, Path::new("/etc/verify.wasm"));
     assert_eq!(config.guests[0].settings, [("max_age_s".to_owned(), "30".to_owned())]);
     let route = &config.routes[0];
-    assert_eq!((route.on_failure, route.ack, route.name.as_str()), (OnFailure::Deny, Ack::Kafka, "message.publish devices/+/state"));
+    assert_eq!(
+        (route.on_failure, route.delivery.ack, route.name.as_str()),
+        (OnFailure::Deny, Ack::Kafka, "message.publish devices/+/state")
+    );
     assert_eq!(route.record.as_ref().map(|record| record.key.to_string()), Some("${client_id}".to_owned()));
 }
 
@@ -151,10 +154,15 @@ key = "${clientid}"
 [[route]]
 hook = "client.authenticate"
 topic = "t"
-ack = "kafka"
+ack = "none"
+delivery = "exactly-once"
+cluster = "eu"
 [[route]]
 hook = "client.connected"
 filter = "a"
+max_in_flight = 1
+[spool]
+max_bytes = 1048576
 "#,
         &[
             "h.toml:3:8: listener[0].bind = \"nowhere\"",
@@ -174,9 +182,15 @@ filter = "a"
             "h.toml:23:11: there is no guest \"h\"",
             "h.toml:24:9: route[0].topic = \"bad topic\" is no Kafka topic name",
             "h.toml:25:7: route[0].key = \"${clientid}\": there is no field `clientid`",
-            "h.toml:29:7: route[1].ack does nothing here",
-            "h.toml:30:1: route[2]: neither `guests` nor `topic`",
-            "h.toml:32:10: route[2].filter does nothing: client.connected has no topic",
+            "h.toml:29:7: route[1].ack = \"none\" does nothing here",
+            "h.toml:30:12: route[1].delivery = \"exactly-once\": only what a client publishes",
+            "h.toml:30:12: route[1].delivery = \"exactly-once\" needs ack = \"kafka\"",
+            "h.toml:31:11: there is no cluster \"eu\"",
+            "h.toml:32:1: route[2]: neither `guests` nor `topic`",
+            "h.toml:34:10: route[2].filter does nothing: client.connected has no topic",
+            "h.toml:35:17: route[2].max_in_flight does nothing without a topic",
+            "h.toml:36:1: spool: does nothing without a `data_dir`",
+            "h.toml:37:13: spool.segment_bytes = 16777216 is more than half of max_bytes",
         ],
     );
 }

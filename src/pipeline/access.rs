@@ -210,7 +210,7 @@ impl Pipeline {
         for route in plan.routes(hook).iter().filter(|route| route.record.is_some()).filter(concerned) {
             self.count_hook(hook);
             for record in route::records(route, &event, &self.node, Shaping::default()) {
-                self.produce(record, Receipt::nobody()).await;
+                route.way.send(record, Receipt::nobody()).await;
             }
         }
     }

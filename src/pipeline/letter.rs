@@ -8,6 +8,7 @@ use crate::{
     event::{Event, Header, Text, now_ms},
     guest::{Failure, Guest},
     kafka::Record,
+    outbox::Way,
 };
 
 /// Who failed for whom, and how.
@@ -27,6 +28,11 @@ impl<'a> Letter<'a> {
     /// The name of the guest that failed.
     pub(super) fn guest(&self) -> &str {
         self.guest.name()
+    }
+
+    /// Where it goes.
+    pub(super) fn way(&self) -> &'a Way {
+        &self.route.way
     }
 
     /// The record: the whole event in the envelope, as it was before any guest saw it, and what went wrong in headers.

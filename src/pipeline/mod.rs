@@ -38,10 +38,8 @@ use self::{
     shape::Shape,
 };
 use crate::{
-    config::Ack,
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
     hook::Hook,
-    kafka::{Producer, Record},
     metrics::{Metrics, ReasonLabel},
 };
 
@@ -61,7 +59,6 @@ pub enum Decision {
 pub struct Pipeline {
     node: Text,
     plan: ArcSwap<Plan>,
-    producer: Option<Producer>,
     next_id: AtomicU64,
     plans: AtomicU64,
     /// Whether the process is ending, so that nobody waits before a guest is asked again.
@@ -93,9 +90,9 @@ impl Counted {
 }
 
 impl Pipeline {
-    /// A pipeline in front of a producer; without routes until [`Pipeline::install`].
-    pub fn new(node: &str, producer: Producer, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Pipeline { producer: Some(producer), ..Self::bare(node, metrics) })
+    /// A pipeline without routes until [`Pipeline::install`].
+    pub fn new(node: &str, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self::bare(node, metrics))
     }
 
     /// A pipeline without routes and without Kafka: a broker alone, in which every message is accepted and nothing is produced.
@@ -110,7 +107,6 @@ impl Pipeline {
         Pipeline {
             node: node.into(),
             plan: ArcSwap::default(),
-            producer: None,
             next_id: AtomicU64::new(first_id),
             plans: AtomicU64::new(0),
             hurried: watch::Sender::new(false),
@@ -157,8 +153,7 @@ impl Pipeline {
                     let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
                     for record in records {
-                        let share = if route.ack == Ack::Kafka { receipt.clone() } else { Receipt::nobody() };
-                        self.produce(record, share).await;
+                        route.way.send(record, receipt.clone()).await;
                     }
                 }
                 receipt.settle(Outcome::Stored);
@@ -167,7 +162,7 @@ impl Pipeline {
             Judgement::Ended(end) => {
                 let Ending { decision, reason, explanation, message, letter } = *end;
                 if let Some(letter) = letter {
-                    self.produce(self.dead_letter(&plan, &letter, &event), receipt.clone()).await;
+                    self.bury(&letter, &event, receipt.clone()).await;
                 }
                 self.happened(&plan, client, Detail::MessageDropped(Dropping { message, reason, explanation }), &receipt).await;
                 receipt.settle(Outcome::Stored);
@@ -198,27 +193,23 @@ impl Pipeline {
         let event = self.event(client, detail);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
-            let records = match shape::shape(self, route, &event).await {
-                Shape::Records(shaping) => route::records(route, &event, &self.node, shaping),
-                Shape::Nothing => Vec::new(),
-                Shape::DeadLetter(letter) => vec![self.dead_letter(plan, &letter, &event)],
-            };
-            for record in records {
-                self.produce(record, receipt.clone()).await;
+            match shape::shape(self, route, &event).await {
+                Shape::Records(shaping) => {
+                    for record in route::records(route, &event, &self.node, shaping) {
+                        route.way.send(record, receipt.clone()).await;
+                    }
+                }
+                Shape::Nothing => {}
+                Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
             }
         }
     }
 
-    fn dead_letter(&self, plan: &Plan, letter: &Letter<'_>, event: &Event) -> Record {
+    /// Keeps an event that a guest failed on for an operator.
+    async fn bury(&self, letter: &Letter<'_>, event: &Event, receipt: Receipt) {
         self.metrics.guest_dead_letters.get_or_create(&letter.guest().into()).inc();
-        letter.record(&plan.dead_letter_topic, event, &self.node)
-    }
-
-    async fn produce(&self, record: Record, receipt: Receipt) {
-        match &self.producer {
-            Some(producer) => producer.send(record, receipt).await,
-            None => receipt.settle(Outcome::Stored), // a plan with records is only ever installed in front of a producer
-        }
+        let way = letter.way();
+        way.bury(letter.record(way.dead_letter_topic(), event, &self.node), receipt).await;
     }
 
     fn event(&self, client: &Arc<Client>, detail: Detail) -> Event {

@@ -8,6 +8,7 @@ use crate::{
     config,
     event::{Detail, Text},
     hook::{DropReason, Hook},
+    outbox::{Outbox, Way},
     registry::Serving,
     topic::{self, TopicFilter},
 };
@@ -21,8 +22,6 @@ pub struct Plan {
     pub(super) access: Arc<Access>,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
-    /// Where the records go that a guest failed on.
-    pub(super) dead_letter_topic: Text,
 }
 
 /// A route with its guests at hand.
@@ -34,21 +33,28 @@ pub(super) struct Route {
     pub(super) guests: Vec<Arc<Serving>>,
     pub(super) record: Option<config::RecordTemplate>,
     pub(super) topic: Text,
-    pub(super) ack: config::Ack,
+    /// How its records leave.
+    pub(super) way: Way,
     pub(super) on_failure: config::OnFailure,
     pub(super) retry: Option<config::Retry>,
     pub(super) capture: Option<Capture>,
 }
 
 impl Plan {
-    /// Puts a checked configuration and its guests together; `guest` finds a guest by name.
+    /// Puts a checked configuration, its guests and the ways out together; `guest` finds a guest by name.
     ///
     /// # Errors
-    /// The name of a guest that is not there.
-    pub fn new(config: &config::Config, access: &Arc<Access>, guest: impl Fn(&str) -> Option<Arc<Serving>>) -> Result<Self, String> {
+    /// What is not there: a guest, or a cluster.
+    pub fn new(
+        config: &config::Config,
+        access: &Arc<Access>,
+        outbox: &Outbox,
+        guest: impl Fn(&str) -> Option<Arc<Serving>>,
+    ) -> Result<Self, String> {
         let mut routes: Vec<Vec<Route>> = Hook::ALL.iter().map(|_| Vec::new()).collect();
         for route in &config.routes {
-            let guests = route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| name.value.clone()));
+            let guests =
+                route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| format!("guest \"{}\" is not loaded", name.value)));
             let ready = Route {
                 name: route.name.clone(),
                 filters: route.filters.clone(),
@@ -56,7 +62,7 @@ impl Plan {
                 guests: guests.collect::<Result<_, _>>()?,
                 topic: route.record.as_ref().map(|record| Text::from(record.topic.as_str())).unwrap_or_default(),
                 record: route.record.clone(),
-                ack: route.ack,
+                way: outbox.way(&route.delivery).ok_or_else(|| format!("there is no cluster \"{}\"", route.delivery.cluster.value))?,
                 on_failure: route.on_failure,
                 retry: route.retry,
                 capture: route.capture.as_ref().map(|capture| Capture::new(&route.name, capture)),
@@ -65,7 +71,7 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
-        Ok(Plan { number: 0, access: Arc::clone(access), routes, dead_letter_topic: config.kafka.dead_letter_topic.as_str().into() })
+        Ok(Plan { number: 0, access: Arc::clone(access), routes })
     }
 
     /// The routes of a hook, in configuration order.

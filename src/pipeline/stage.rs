@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     event::{Client, Detail, Event, Message, QoS},
     metrics::Metrics,
+    outbox::Outbox,
     registry::{Guests, Registry},
 };
 
@@ -90,7 +91,7 @@ impl Stage {
     pub(super) async fn plan(&self, tables: &str) -> Plan {
         let config = config(&self.names, tables);
         let guests = self.registry.load(&config, &self.guests).await.unwrap();
-        Plan::new(&config, &Arc::new(Access::default()), |name| guests.get(name).cloned()).unwrap()
+        Plan::new(&config, &Arc::new(Access::default()), &Outbox::closed(), |name| guests.get(name).cloned()).unwrap()
     }
 
     pub(super) fn calls(&self, guest: &str) -> u64 {

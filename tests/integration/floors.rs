@@ -10,7 +10,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
     (2, &["guest", "kafka", "access", "store", "redis"]),
-    (3, &["registry"]),
+    (3, &["registry", "outbox"]),
     (4, &["pipeline"]),
     (5, &["source", "admin"]),
     (6, &["bridge"]),

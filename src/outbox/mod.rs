@@ -1,0 +1,116 @@
+//! The ways out of this process: which cluster, how safe, how often.
+//!
+//! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
+//! producer for each cluster. Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
+//! plan that holds it is gone.
+//!
+//! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
+
+mod way;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+pub use self::way::Way;
+use crate::{
+    config::{Config, Delivery, Kafka, OnFailure},
+    event::Text,
+    kafka::{KafkaError, Producer},
+    metrics::Metrics,
+};
+
+/// Every cluster that records can go to.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    clusters: Arc<HashMap<String, Cluster>>,
+}
+
+/// One cluster with everything that is on its way to it.
+#[derive(Clone, Debug)]
+struct Cluster {
+    producer: Producer,
+    dead_letter_topic: Text,
+}
+
+impl Outbox {
+    /// No cluster: nothing is produced.
+    pub fn closed() -> Self {
+        Outbox { clusters: Arc::default() }
+    }
+
+    /// Connects to every cluster. Blocks like [`Producer::connect`].
+    ///
+    /// # Errors
+    /// The first cluster whose settings librdkafka does not take.
+    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+        let mut clusters = HashMap::new();
+        for kafka in config.all_clusters() {
+            let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
+            let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
+            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic });
+        }
+        Ok(Outbox { clusters: Arc::new(clusters) })
+    }
+
+    /// Checks what [`Outbox::open`] would refuse, without connecting.
+    ///
+    /// # Errors
+    /// For each cluster the first property that librdkafka does not take.
+    pub fn check(config: &Config) -> Result<(), Vec<KafkaError>> {
+        let errors: Vec<_> = config.all_clusters().filter_map(|kafka| Producer::check(kafka).err()).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// How the records of a route leave; `None`: its cluster is not there.
+    pub fn way(&self, delivery: &Delivery) -> Option<Way> {
+        if self.clusters.is_empty() {
+            return Some(Way::nowhere());
+        }
+        let cluster = self.clusters.get(&delivery.cluster.value)?;
+        Some(Way::new(cluster, delivery))
+    }
+
+    /// The producer of the cluster of `[kafka]`.
+    pub fn producer(&self) -> Option<&Producer> {
+        self.clusters.get(Kafka::DEFAULT).map(|cluster| &cluster.producer)
+    }
+
+    /// Asks every cluster for the topics that a new configuration names. Blocks, at most about three seconds for each.
+    pub fn prepare(&self, config: &Config) {
+        for kafka in config.all_clusters() {
+            if let Some(cluster) = self.clusters.get(&kafka.name) {
+                cluster.producer.prepare(&topics(config, kafka));
+            }
+        }
+    }
+
+    /// Where any Kafka tool can read from the embedded cluster: `host:port`.
+    pub fn embedded_address(&self) -> Option<String> {
+        self.clusters.values().find_map(|cluster| cluster.producer.embedded_address())
+    }
+
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    pub async fn drain(&self, patience: Duration) -> usize {
+        let mut draining = tokio::task::JoinSet::new();
+        for cluster in self.clusters.values() {
+            let producer = cluster.producer.clone();
+            draining.spawn(async move { producer.drain(patience).await });
+        }
+        draining.join_all().await.into_iter().sum()
+    }
+}
+
+/// The Kafka topics of a cluster that a configuration can write to.
+pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
+    let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
+    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
+    if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
+        topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    if cluster.name == Kafka::DEFAULT {
+        let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());
+        topics.extend(shadows.map(Text::from));
+    }
+    topics.sort();
+    topics.dedup();
+    topics
+}
