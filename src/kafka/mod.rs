@@ -10,7 +10,8 @@
 //!   is woken by a delivery report.
 //! - A record counts as stored only when Kafka said so, as refused only when sending it again cannot help. Everything else (a timeout, a
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
-//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
+//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition; a record
+//!   may ask for another [`Choice`], and gives its order up with it.
 //!
 //! Absent: consumer groups, transactions, the spool.
 
@@ -21,6 +22,7 @@ mod embedded;
 mod failures;
 mod keeper;
 mod limits;
+mod partition;
 mod plain;
 mod producer;
 mod reader;
@@ -32,10 +34,11 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    partition::Choice,
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
-    record::Record,
+    record::{Record, RecordId, RecordIdText},
 };
 
 /// Why there is no producer.

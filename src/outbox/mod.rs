@@ -102,7 +102,7 @@ impl Outbox {
 /// The Kafka topics of a cluster that a configuration can write to.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
-    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
+    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
     if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
         topics.push(cluster.dead_letter_topic.as_str().into());
     }

@@ -8,11 +8,16 @@ mod access;
 mod ask;
 mod capture;
 mod chain;
+mod complaints;
 mod exchange;
 mod format;
+mod json;
 mod letter;
+mod moment;
 mod plan;
+mod recipe;
 mod route;
+mod scope;
 mod shape;
 #[cfg(test)]
 mod stage;
@@ -35,6 +40,9 @@ use self::{
     capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
+    plan::Route,
+    route::Shaping,
+    scope::Scope,
     shape::Shape,
 };
 use crate::{
@@ -149,12 +157,10 @@ impl Pipeline {
         match chain::judge(self, &plan, &event, message).await {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
+                let scope = Scope::new(&event, &self.node);
                 for (route, shaping) in matched {
-                    let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
-                    for record in records {
-                        route.way.send(record, receipt.clone()).await;
-                    }
+                    self.produce(route, &scope, shaping, &receipt).await;
                 }
                 receipt.settle(Outcome::Stored);
                 Decision::Accept(message)
@@ -191,16 +197,23 @@ impl Pipeline {
         let hook = detail.hook();
         self.count(hook, 1);
         let event = self.event(client, detail);
+        let scope = Scope::new(&event, &self.node);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
             match shape::shape(self, route, &event).await {
-                Shape::Records(shaping) => {
-                    for record in route::records(route, &event, &self.node, shaping) {
-                        route.way.send(record, receipt.clone()).await;
-                    }
-                }
+                Shape::Records(shaping) => self.produce(route, &scope, shaping, receipt).await,
                 Shape::Nothing => {}
                 Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
+            }
+        }
+    }
+
+    /// Hands the records of an event on one route over, after waiting for room.
+    async fn produce(&self, route: &Route, scope: &Scope<'_>, shaping: Shaping, receipt: &Receipt) {
+        for made in route::records(route, scope, shaping, &self.metrics) {
+            match made {
+                Ok(record) => route.way.send(record, receipt.clone()).await,
+                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
             }
         }
     }
