@@ -14,8 +14,10 @@ mod way;
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use tokio::time::timeout;
 
 pub use self::way::Way;
 use self::{lane::Lanes, refused::Letters};
@@ -122,8 +124,14 @@ impl Outbox {
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
         for cluster in self.clusters.values() {
-            let producer = cluster.producer.clone();
-            draining.spawn(async move { producer.drain(patience).await });
+            let (producer, letters) = (cluster.producer.clone(), cluster.letters.get().cloned());
+            draining.spawn(async move {
+                let deadline = Instant::now() + patience;
+                if let Some(letters) = letters {
+                    let _ = timeout(patience, letters.until_settled(&producer)).await; // what is left is counted below
+                }
+                producer.drain(deadline.saturating_duration_since(Instant::now())).await
+            });
         }
         draining.join_all().await.into_iter().sum()
     }
