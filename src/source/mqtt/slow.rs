@@ -2,7 +2,10 @@
 //! raised as `message.dropped` while there is room among the events, and said in the log once in a while.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
