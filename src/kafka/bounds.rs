@@ -47,7 +47,8 @@ impl Bounds {
     pub(super) fn new(records: usize, bytes: usize, patience: Duration) -> Self {
         let records = records.min(Semaphore::MAX_PERMITS);
         let most_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let timed = || Timed { pace: Mutex::new(Pace::new(records, patience)), answered: AtomicU64::new(0), withdrawn: AtomicUsize::new(0) };
+        let timed =
+            || Timed { pace: Mutex::new(Pace::new(records, patience)), answered: AtomicU64::new(0), withdrawn: AtomicUsize::new(0) };
         Bounds {
             records: Semaphore::new(records),
             bytes: Semaphore::new(most_bytes as usize),

@@ -22,6 +22,7 @@ mod failures;
 mod keeper;
 mod limits;
 mod pace;
+mod plain;
 mod producer;
 mod reader;
 mod record;
@@ -33,6 +34,7 @@ use crate::config::{Place, Problem};
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
     delivery::End,
+    plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,

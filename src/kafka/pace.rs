@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn under_full_load_a_record_is_answered_in_time() {
         let mut kafka = Simulation::new(20_000, 500);
-        for (per_second, expected) in [(100_000, 20_000), (10_000, 5_000), (2_000, 1_000), (0, LEAST), (20_000, 10_000), (100_000, 20_000)] {
+        for (per_second, expected) in [(100_000, 20_000), (10_000, 5_000), (2_000, 1_000), (0, LEAST), (20_000, 10_000), (100_000, 20_000)]
+        {
             let limit = kafka.run(10, per_second, None);
             assert!(limit.abs_diff(expected) <= expected / 20, "{per_second} a second: {limit}");
         }

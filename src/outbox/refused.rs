@@ -8,7 +8,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 
 use super::kept::Stay;
 use crate::{
@@ -67,10 +70,10 @@ impl Letters {
     pub(super) fn add(&self, record: Record, refusal: Refusal, stay: Stay) {
         self.counted.open.fetch_add(1, Ordering::AcqRel);
         let letter = Letter { record, refusal, stay, open: Open(Arc::clone(&self.counted)) };
-        let (mpsc::error::TrySendError::Full(letter) | mpsc::error::TrySendError::Closed(letter)) = (match self.queue.try_send(letter) {
+        let (TrySendError::Full(letter) | TrySendError::Closed(letter)) = match self.queue.try_send(letter) {
             Ok(()) => return,
             Err(error) => error,
-        });
+        };
         letter.stay.settle(Outcome::Refused(letter.refusal));
     }
 
@@ -130,8 +133,7 @@ mod tests {
     fn a_letter_is_the_record_with_the_reason() {
         let header = |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
         let own = header("event-id", "00ff");
-        let record =
-            Record { topic: "t".into(), key: Some("k".into()), value: "v".into(), headers: vec![own.clone()], timestamp_ms: 7 };
+        let record = Record { topic: "t".into(), key: Some("k".into()), value: "v".into(), headers: vec![own.clone()], timestamp_ms: 7 };
         let letter = dead(record.clone(), &Refusal::TooLarge("a record of 9 bytes".into()), &"dead".into(), 12);
         let expected = [
             own,

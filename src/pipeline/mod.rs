@@ -257,7 +257,9 @@ impl Pipeline {
         let (reason, topic, client) = (reason.name(), &*message.topic, &*client.client_id);
         match dropping.reason {
             // The everyday end of a message that nobody is subscribed to; and what others say in few lines.
-            DropReason::NoSubscribers | DropReason::KafkaSlow | DropReason::KafkaRefused => tracing::debug!(reason, topic, client, %explanation, "message dropped"),
+            DropReason::NoSubscribers | DropReason::KafkaSlow | DropReason::KafkaRefused => {
+                tracing::debug!(reason, topic, client, %explanation, "message dropped")
+            }
             _ => tracing::info!(reason, topic, client, %explanation, "message dropped"),
         }
     }

@@ -269,7 +269,8 @@ async fn what_kafka_refuses_becomes_a_dead_letter() {
 #[tokio::test]
 async fn a_refusal_that_nobody_hears_is_raised_once() {
     let kafka = Kafka::start(&["t", "dropped", "acked"]);
-    let observe = |hook: &str, topic: &str, more: &str| format!("[[route]]\nhook = \"{hook}\"\ntopic = \"{topic}\"\nformat = \"envelope\"\n{more}\n");
+    let observe =
+        |hook: &str, topic: &str, more: &str| format!("[[route]]\nhook = \"{hook}\"\ntopic = \"{topic}\"\nformat = \"envelope\"\n{more}\n");
     let tables = route("a", "t", "")
         + &observe("message.dropped", "dropped", "reasons = [\"kafka-refused\"]")
         + &observe("message.acked", "acked", "");
@@ -294,7 +295,8 @@ async fn a_refusal_that_nobody_hears_is_raised_once() {
     // The record about a refusal is refused itself: that is the end of it.
     kafka.answers(&[QUOTA, QUOTA]);
     wire.publish(0, 0, "a", "refused").await;
-    gate.until("its own record is refused", |gate| gate.metric("hookgate_records_failed_total{name=\"dropped\",reason=\"quota\"}") == 1).await;
+    gate.until("its own record is refused", |gate| gate.metric("hookgate_records_failed_total{name=\"dropped\",reason=\"quota\"}") == 1)
+        .await;
     wire.publish(2, 3, "a", "good").await;
     wire.expect_ack(4, 3, STORED).await;
     assert!(dropped(3)(&gate));
