@@ -6,12 +6,12 @@
 //! The bounds are first come, first served: a caller that waits keeps its place, and is woken by the delivery report that makes room.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 
 use super::pace::Pace;
 
@@ -36,6 +36,8 @@ struct Timed {
     answered: AtomicU64,
     /// Room for so many records is withdrawn when it is given back.
     withdrawn: AtomicUsize,
+    /// Somebody had to wait since the last look.
+    waited: AtomicBool,
 }
 
 /// The producer is being drained: nobody comes in any more.
@@ -47,8 +49,12 @@ impl Bounds {
     pub(super) fn new(records: usize, bytes: usize, patience: Duration) -> Self {
         let records = records.min(Semaphore::MAX_PERMITS);
         let most_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let timed =
-            || Timed { pace: Mutex::new(Pace::new(records, patience)), answered: AtomicU64::new(0), withdrawn: AtomicUsize::new(0) };
+        let timed = || Timed {
+            pace: Mutex::new(Pace::new(records, patience)),
+            answered: AtomicU64::new(0),
+            withdrawn: AtomicUsize::new(0),
+            waited: AtomicBool::new(false),
+        };
         Bounds {
             records: Semaphore::new(records),
             bytes: Semaphore::new(most_bytes as usize),
@@ -61,7 +67,16 @@ impl Bounds {
 
     /// Waits for room for one record. A record that is bigger than the whole bound takes all of it, alone.
     pub(super) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
-        let record = self.records.acquire().await.map_err(|_| Closed)?;
+        let record = match self.records.try_acquire() {
+            Ok(record) => record,
+            Err(TryAcquireError::Closed) => return Err(Closed),
+            Err(TryAcquireError::NoPermits) => {
+                if let Some(timed) = &self.timed {
+                    timed.waited.store(true, Ordering::Relaxed);
+                }
+                self.records.acquire().await.map_err(|_| Closed)?
+            }
+        };
         let room = self.bytes.acquire_many(self.weight(bytes)).await.map_err(|_| Closed)?;
         record.forget();
         room.forget();
@@ -94,7 +109,7 @@ impl Bounds {
         let Some(timed) = &self.timed else { return };
         let Some(mut pace) = timed.pace.try_lock() else { return }; // somebody else is at it
         let before = pace.limit();
-        let is_full = self.records.available_permits() == 0;
+        let is_full = timed.waited.swap(false, Ordering::Relaxed) || self.records.available_permits() == 0;
         let after = pace.observe(now, timed.answered.load(Ordering::Relaxed), is_full);
         if after > before {
             let more = after - before;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// However slow Kafka is, so many may be outstanding: batches are made of them.
 const LEAST: usize = 256;
 /// Answers are counted over so long at least; they come in batches.
-const WINDOW: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_millis(250);
 
 /// The pace of Kafka's answers.
 #[derive(Debug)]
@@ -21,12 +21,15 @@ pub(super) struct Pace {
     window: Option<Window>,
 }
 
-/// What was seen when the window began.
+/// A stretch of time over which answers are counted.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     begin: Instant,
+    /// In all, when it began.
     answered: u64,
-    was_full: bool,
+    /// Whether somebody had to wait in it, and in the one before.
+    is_busy: bool,
+    follows_busy: bool,
 }
 
 impl Pace {
@@ -40,22 +43,22 @@ impl Pace {
         self.limit
     }
 
-    /// `answered` records in all by now; `is_full`: nobody else is let in at this moment. Returns the new limit.
+    /// `answered` records in all by now; `is_full`: somebody had to wait since the last call, or would have to now. Returns the new limit.
     pub(super) fn observe(&mut self, now: Instant, answered: u64, is_full: bool) -> usize {
-        let next = Window { begin: now, answered, was_full: is_full };
-        let Window { begin, answered: before, was_full } = *self.window.get_or_insert(next);
+        let window = self.window.get_or_insert(Window { begin: now, answered, is_busy: false, follows_busy: false });
+        window.is_busy |= is_full;
+        let Window { begin, answered: before, is_busy, follows_busy } = *window;
         let elapsed = now.saturating_duration_since(begin);
         if elapsed < WINDOW {
             return self.limit;
         }
-        self.window = Some(next);
+        self.window = Some(Window { begin: now, answered, is_busy: false, follows_busy: is_busy });
         let current = answered.saturating_sub(before) as f64 / elapsed.as_secs_f64();
-        let was_busy = was_full && is_full;
+        let was_busy = follows_busy && is_busy; // a window may begin with a time in which nothing came
         self.rate = match self.rate {
             None => was_busy.then_some(current),
-            Some(rate) if current >= rate => Some(current),
             Some(rate) if was_busy => Some(f64::midpoint(rate, current)),
-            idle => idle,
+            Some(rate) => Some(rate.max(current)),
         };
         if let Some(rate) = self.rate {
             let in_time = (rate * self.patience.as_secs_f64()) as usize;
