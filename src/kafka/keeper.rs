@@ -64,6 +64,7 @@ impl Keeper {
             inner.topics.ask_for_partitions(inner.native.load().producer.client(), PATIENCE);
         }
         inner.shared.failures.flush();
+        inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true
     }
 
