@@ -107,8 +107,9 @@ impl Record {
         if let Some(id) = self.id {
             all = all.insert(NativeHeader { key: RecordId::HEADER, value: Some(id.text().as_bytes()) });
         }
-        let insert =
-            |headers: OwnedHeaders, header: &Header| headers.insert(NativeHeader { key: header.name.as_ref(), value: Some(&*header.value) });
+        let insert = |headers: OwnedHeaders, header: &Header| {
+            headers.insert(NativeHeader { key: header.name.as_ref(), value: Some(&*header.value) })
+        };
         Some(self.headers.iter().fold(all, insert))
     }
 }

@@ -212,14 +212,12 @@ fn of_message<'a>(field: &Field, message: &'a Message, detail: &'a Detail) -> Va
 /// A field that only the hooks of clients and sessions have.
 fn of_life<'a>(field: &Field, detail: &'a Detail) -> Value<'a> {
     match (field, detail) {
-        (
-            Field::Reason,
-            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing),
-        ) => Value::Text(&closing.reason),
-        (
-            Field::ReasonCode,
-            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing),
-        ) => Value::Number(closing.reason_code.into()),
+        (Field::Reason, Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing)) => {
+            Value::Text(&closing.reason)
+        }
+        (Field::ReasonCode, Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing)) => {
+            Value::Number(closing.reason_code.into())
+        }
         (_, Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling)) => {
             let denial = ruling.denial.as_ref();
             match field {

@@ -161,8 +161,21 @@ payload = "json"
     assert_eq!(
         names,
         [
-            "event-id", "content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_clientid",
-            "ce_username", "ce_publisher", "ce_qos", "ce_retain", "from", "trace"
+            "event-id",
+            "content-type",
+            "ce_specversion",
+            "ce_id",
+            "ce_source",
+            "ce_type",
+            "ce_time",
+            "ce_subject",
+            "ce_clientid",
+            "ce_username",
+            "ce_publisher",
+            "ce_qos",
+            "ce_retain",
+            "from",
+            "trace"
         ]
     );
     assert_eq!(header(pump, "ce_id"), header(pump, "event-id"));

@@ -75,11 +75,8 @@ fn one_of_each() -> Vec<Detail> {
     };
     let rich = with_payload(br#"{"a": 1}"#, Some(properties));
     let delivery = Delivery { message: Arc::clone(&rich), qos: QoS::AtMostOnce };
-    let ruling = |asked, denied: bool| Ruling {
-        asked,
-        denial: denied.then(|| Denial { reason_code: 0x87, reason: "no".into() }),
-        by: "acl".into(),
-    };
+    let ruling =
+        |asked, denied: bool| Ruling { asked, denial: denied.then(|| Denial { reason_code: 0x87, reason: "no".into() }), by: "acl".into() };
     vec![
         Detail::ClientConnect(connection.clone()),
         Detail::ClientConnack(closing.clone()),
@@ -208,7 +205,10 @@ fn the_shapes_of_the_emq_plugin() {
     let published = Message { qos: QoS::AtMostOnce, retain: true, ..Message::clone(&with_payload(b"say \"hi\"", None)) };
     let delivery = Delivery { message: message(), qos: QoS::AtLeastOnce };
     for (detail, expected) in [
-        (Detail::ClientConnected(connection), r#"{"type":"connected","client_id":"c","message":{},"cluster_node":"n1","ts":1574744434000}"#),
+        (
+            Detail::ClientConnected(connection),
+            r#"{"type":"connected","client_id":"c","message":{},"cluster_node":"n1","ts":1574744434000}"#,
+        ),
         (
             Detail::ClientDisconnected(closing),
             r#"{"type":"disconnected","client_id":"c","message":{},"cluster_node":"n1","ts":1574744434000}"#,

@@ -215,7 +215,8 @@ async fn records_of_a_route_without_a_topic_need_one_of_their_own() {
 
 #[test]
 fn what_is_excluded_belongs_to_no_route() {
-    let plan = plan("message.publish", "topic = \"t\"\nfilter = [\"devices/#\", \"sites/+\"]\nexclude = [\"devices/+/debug\", \"sites/9\"]");
+    let plan =
+        plan("message.publish", "topic = \"t\"\nfilter = [\"devices/#\", \"sites/+\"]\nexclude = [\"devices/+/debug\", \"sites/9\"]");
     let [route] = plan.routes(Hook::MessagePublish) else { panic!("one route") };
     for (topic, expected) in [
         ("devices/1/state", true),
@@ -238,12 +239,8 @@ fn what_is_excluded_belongs_to_no_route() {
     let plan = self::plan("client.subscribe", "topic = \"t\"\nexclude = \"a/#\"");
     let [route] = plan.routes(Hook::ClientSubscribe) else { panic!("one route") };
     let subscribe = |filters: &[&str]| {
-        let of = |filter: &&str| Subscription {
-            filter: (*filter).into(),
-            qos: QoS::AtMostOnce,
-            no_local: false,
-            retain_as_published: false,
-        };
+        let of =
+            |filter: &&str| Subscription { filter: (*filter).into(), qos: QoS::AtMostOnce, no_local: false, retain_as_published: false };
         Detail::ClientSubscribe(filters.iter().map(of).collect())
     };
     assert!(route.takes(&subscribe(&["a/b", "b"])), "one of them is left");

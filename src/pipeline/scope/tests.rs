@@ -81,7 +81,9 @@ fn fields_of_every_event() {
 #[test]
 fn fields_of_messages() {
     check(
-        Detail::MessagePublish(Arc::new(message(br#"{"id":"o-1","order":{"items":[{"n":1},{"n":2.50}],"paid":true,"note":null},"t":"x\"y"}"#))),
+        Detail::MessagePublish(Arc::new(message(
+            br#"{"id":"o-1","order":{"items":[{"n":1},{"n":2.50}],"paid":true,"note":null},"t":"x\"y"}"#,
+        ))),
         &[
             ("${topic}", "devices/lock-1/state"),
             ("${topic[1]} ${topic[3]} ${topic[-1]} ${topic[-3]}", "devices state state devices"),
