@@ -352,15 +352,17 @@ async fn the_strictest_route_decides_when_the_device_is_told() {
         + &route("loose", "v", "cluster = \"late\"\nack = \"none\"");
     let gate = Gate::start(&prompt, "", &tables);
     let mut wire = gate.enter(Connect::v5("device")).await;
+    wire.publish(2, 9, "both", "0").await;
+    wire.expect_ack(4, 9, STORED).await;
     late.is_away(true);
     wire.publish(2, 1, "loose", "1").await;
     wire.expect_ack(4, 1, STORED).await;
     wire.publish(2, 2, "both", "2").await;
-    assert_eq!(prompt.values("t", 2).await, ["1", "2"]);
+    assert_eq!(prompt.values("t", 3).await, ["0", "1", "2"]);
     wire.expect_quiet().await;
     late.is_away(false);
     wire.expect_ack(4, 2, STORED).await;
-    assert_eq!(late.values("u", 1).await, ["2"]);
+    assert_eq!(late.values("u", 2).await, ["0", "2"]);
     assert_eq!(late.values("v", 1).await, ["1"]);
     late.answers(&[QUOTA]); // the worst outcome holds
     wire.publish(2, 3, "both", "3").await;
