@@ -262,6 +262,7 @@ async fn what_kafka_refuses_becomes_a_dead_letter() {
         assert_eq!((letter.key.as_deref(), &letter.value[..]), (Some(&b"device"[..]), format!("refused {flags}").as_bytes()));
         assert_eq!((header(letter, "refused-topic"), header(letter, "error")), ("t", "quota"));
         assert!(header(letter, "reason").starts_with("topic t: "), "{letter:?}");
+        assert_eq!(header(letter, "event-id").len(), 16, "as the record had it");
         assert!(header(letter, "time").parse::<u64>().unwrap() > 1_600_000_000_000);
     }
     assert_eq!(kafka.values("t", 4).await, ["good"; 4]);
