@@ -148,7 +148,7 @@ metrics! {
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
-    kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
+    kafka_reachable: GaugePerName = "kafka_reachable", "1 while this cluster answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     store_commits: Counter = "store_commits", "Groups of changes made durable";
     store_changes: Counter = "store_changes", "Changes in these groups";

@@ -1,28 +1,37 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster. Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
-//! plan that holds it is gone.
+//! producer for each cluster. Another configuration is taken in two steps, [`Outbox::renew`] and [`Renewal::commit`], so that it can be
+//! refused as a whole. A cluster that stays keeps its producer, which changes inside; a way to a cluster that goes holds on to it until
+//! the plan that the way belongs to is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
+mod renewal;
 mod way;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-pub use self::way::Way;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub use self::{renewal::Renewal, way::Way};
 use crate::{
     config::{Config, Delivery, Kafka, OnFailure},
     event::Text,
-    kafka::{KafkaError, Producer},
+    kafka::{Inspection, KafkaError, Producer},
     metrics::Metrics,
 };
 
-/// Every cluster that records can go to.
+/// Every cluster that records can go to; clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    clusters: Arc<HashMap<String, Cluster>>,
+    clusters: Arc<ArcSwap<Clusters>>,
+    /// Clusters that the configuration no longer names, while records are on their way to them.
+    leaving: Arc<Mutex<Vec<Producer>>>,
 }
+
+type Clusters = HashMap<String, Cluster>;
 
 /// One cluster with everything that is on its way to it.
 #[derive(Clone, Debug)]
@@ -32,9 +41,13 @@ struct Cluster {
 }
 
 impl Outbox {
+    fn new(clusters: Clusters) -> Self {
+        Outbox { clusters: Arc::new(ArcSwap::from_pointee(clusters)), leaving: Arc::default() }
+    }
+
     /// No cluster: nothing is produced.
     pub fn closed() -> Self {
-        Outbox { clusters: Arc::default() }
+        Outbox::new(Clusters::new())
     }
 
     /// Connects to every cluster. Blocks like [`Producer::connect`].
@@ -45,10 +58,9 @@ impl Outbox {
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
             let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
-            let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
-            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic });
+            clusters.insert(kafka.name.clone(), Cluster::new(producer, kafka));
         }
-        Ok(Outbox { clusters: Arc::new(clusters) })
+        Ok(Outbox::new(clusters))
     }
 
     /// Checks what [`Outbox::open`] would refuse, without connecting.
@@ -60,42 +72,51 @@ impl Outbox {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// Asks every cluster about itself and the topics that the configuration can write to, without [`Outbox::open`]: nothing is written
+    /// and nothing created. Blocks, at most about half a minute for each.
+    ///
+    /// # Errors
+    /// The first cluster whose settings librdkafka does not take.
+    pub fn inspect(config: &Config) -> Result<Vec<Inspection>, KafkaError> {
+        let largest_bytes = config.mqtt.max_payload_bytes.min(config.mqtt.max_packet_bytes as usize);
+        config.all_clusters().map(|kafka| crate::kafka::inspect(kafka, &topics(config, kafka), largest_bytes)).collect()
+    }
+
     /// How the records of a route leave; `None`: its cluster is not there.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
-        if self.clusters.is_empty() {
+        let clusters = self.clusters.load();
+        if clusters.is_empty() {
             return Some(Way::nowhere());
         }
-        let cluster = self.clusters.get(&delivery.cluster.value)?;
-        Some(Way::new(cluster, delivery))
+        Some(Way::new(clusters.get(&delivery.cluster.value)?, delivery))
     }
 
     /// The producer of the cluster of `[kafka]`.
-    pub fn producer(&self) -> Option<&Producer> {
-        self.clusters.get(Kafka::DEFAULT).map(|cluster| &cluster.producer)
-    }
-
-    /// Asks every cluster for the topics that a new configuration names. Blocks, at most about three seconds for each.
-    pub fn prepare(&self, config: &Config) {
-        for kafka in config.all_clusters() {
-            if let Some(cluster) = self.clusters.get(&kafka.name) {
-                cluster.producer.prepare(&topics(config, kafka));
-            }
-        }
+    pub fn producer(&self) -> Option<Producer> {
+        self.clusters.load().get(Kafka::DEFAULT).map(|cluster| cluster.producer.clone())
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
-        self.clusters.values().find_map(|cluster| cluster.producer.embedded_address())
+        self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
     }
 
     /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
-        for cluster in self.clusters.values() {
-            let producer = cluster.producer.clone();
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        let present = self.clusters.load_full();
+        for producer in present.values().map(|cluster| &cluster.producer).chain(&leaving) {
+            let producer = producer.clone();
             draining.spawn(async move { producer.drain(patience).await });
         }
         draining.join_all().await.into_iter().sum()
+    }
+}
+
+impl Cluster {
+    fn new(producer: Producer, kafka: &Kafka) -> Self {
+        Cluster { producer, dead_letter_topic: kafka.dead_letter_topic.as_str().into() }
     }
 }
 
