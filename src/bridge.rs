@@ -345,7 +345,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[guests]", old.runtime != new.runtime),
         ("[admin]", old.admin != new.admin),
         ("bootstrap_servers from or to \"embedded\"", differs(old, new, |kafka| kafka.bootstrap == Bootstrap::Embedded)),
-        ("max_outstanding_records or max_outstanding_bytes", differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes))),
+        (
+            "max_outstanding_records or max_outstanding_bytes",
+            differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes)),
+        ),
         ("[kafka] embedded_partitions", old.kafka.embedded_partitions != new.kafka.embedded_partitions),
         ("[spool]", old.spool != new.spool),
     ];

@@ -159,7 +159,11 @@ impl Kafka {
         let mut warnings = Vec::new();
         match &self.sasl {
             Some(Placed { value: sasl @ (Sasl::Plain(_) | Sasl::OauthBearer(_)), place }) if self.tls.is_none() => {
-                let message = format!("cluster \"{}\": {} without TLS: whoever reads along learns what Hookgate proves itself with", self.name, sasl.mechanism());
+                let message = format!(
+                    "cluster \"{}\": {} without TLS: whoever reads along learns what Hookgate proves itself with",
+                    self.name,
+                    sasl.mechanism()
+                );
                 warnings.push(Problem::new(place, message).help("add tls = true, or tls = { ca = \"ca.pem\" }"));
             }
             _ => {}
@@ -171,7 +175,8 @@ impl Kafka {
             warnings.push(Problem::new(place, message).help("use the endpoint's https:// address"));
         }
         if let Some(tls) = self.tls.as_ref().filter(|tls| !tls.value.verify_hostname) {
-            let message = format!("cluster \"{}\": verify_hostname = false: any certificate of the authority passes for a broker's", self.name);
+            let message =
+                format!("cluster \"{}\": verify_hostname = false: any certificate of the authority passes for a broker's", self.name);
             warnings.push(Problem::new(&tls.place, message).help("give the brokers certificates with their names, and remove it"));
         }
         warnings

@@ -55,7 +55,8 @@ fn denied(config: &Kafka, servers: &str, topic: &str, what: &str) -> Finding {
         None if config.tls.as_ref().is_some_and(|tls| tls.value.identity.is_some()) => "NAME-IN-CERTIFICATE",
         None => "ANONYMOUS",
     };
-    let command = format!("kafka-acls.sh --bootstrap-server {servers} --add --allow-principal 'User:{user}' --operation Write --topic {topic}");
+    let command =
+        format!("kafka-acls.sh --bootstrap-server {servers} --add --allow-principal 'User:{user}' --operation Write --topic {topic}");
     finding(Severity::Error, Some(topic), format!("{what} by this user: no right"), command)
 }
 
@@ -109,7 +110,8 @@ fn about_topic(config: &Kafka, facts: &TopicFacts, brokers: usize, largest_bytes
             findings.push(finding(Severity::Warning, topic, message, "lower min.insync.replicas by one"));
         }
         Some(1) if copies > 1 && config.acks == "all" => {
-            let message = "counts a record as stored when one broker has it, also with acks = \"all\": its death can lose what was acknowledged";
+            let message =
+                "counts a record as stored when one broker has it, also with acks = \"all\": its death can lose what was acknowledged";
             findings.push(finding(Severity::Warning, topic, message, "set the topic's min.insync.replicas to 2"));
         }
         _ => {}

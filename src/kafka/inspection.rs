@@ -103,8 +103,7 @@ pub struct Finding {
 /// Settings that librdkafka does not take.
 pub fn inspect(config: &Kafka, topics: &[Text], largest_bytes: usize) -> Result<Inspection, KafkaError> {
     let servers = if config.bootstrap == Bootstrap::Embedded { "embedded".to_owned() } else { servers(config, None) };
-    let mut inspection =
-        Inspection { cluster: config.name.clone(), servers, brokers: None, topics: Vec::new(), findings: Vec::new() };
+    let mut inspection = Inspection { cluster: config.name.clone(), servers, brokers: None, topics: Vec::new(), findings: Vec::new() };
     if config.bootstrap == Bootstrap::Embedded {
         inspection.brokers = Some(1);
         return Ok(inspection);
@@ -226,11 +225,7 @@ impl ProducerContext for Ear {
 }
 
 /// Waits for the first answer; what is wrong for certain is not waited for.
-fn first_answer(
-    client: &ThreadedProducer<Ear>,
-    ear: &Ear,
-    topic: Option<&Text>,
-) -> Result<Metadata, (Option<RDKafkaErrorCode>, String)> {
+fn first_answer(client: &ThreadedProducer<Ear>, ear: &Ear, topic: Option<&Text>) -> Result<Metadata, (Option<RDKafkaErrorCode>, String)> {
     use RDKafkaErrorCode::{Authentication, Resolve, SSL, SaslAuthenticationFailed};
     let start = Instant::now();
     loop {

@@ -20,10 +20,11 @@ mod delivery;
 mod embedded;
 mod failures;
 mod findings;
-mod keeper;
 mod inspection;
+mod keeper;
 mod limits;
 mod native;
+mod plain;
 mod producer;
 mod reader;
 mod record;
@@ -37,6 +38,7 @@ use crate::config::{Place, Problem};
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
     inspection::{Finding, Inspection, Severity, TopicFacts, inspect},
+    plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,
@@ -104,7 +106,8 @@ impl KafkaError {
                 Some(problem.help("the cluster in service answers and goes on; `hookgate check --connect` says more"))
             }
             KafkaError::Busy { place, name } => {
-                let problem = Problem::new(place, format!("cluster \"{name}\" still answers for records that it was given before its last change"));
+                let problem =
+                    Problem::new(place, format!("cluster \"{name}\" still answers for records that it was given before its last change"));
                 Some(problem.help("reload again in a moment; it takes at most drain_timeout_ms"))
             }
             KafkaError::Embedded(_) | KafkaError::Thread(_) => None,

@@ -104,14 +104,15 @@ impl Producer {
             tracing::info!("embedded Kafka at {address}; nothing is kept on disk; read with: kcat -b {address} -t {topic} -C");
         }
         let counters = Topics::new(&topic_names, &metrics);
-        let ground =
-            Ground { config, topics: &topic_names, shared: &shared, counters: &counters, is_real: embedded.is_none() };
+        let ground = Ground { config, topics: &topic_names, shared: &shared, counters: &counters, is_real: embedded.is_none() };
         let (native, silence) = ground.open(Setup::new(config, &servers, None)?)?;
         let reachable = metrics.kafka_reachable.get_or_create_owned(&Label::from(config.name.as_str()));
         reachable.set(i64::from(silence.is_none()));
         match &silence {
             Some(silence) => {
-                tracing::error!("Kafka at {servers} does not answer: {silence}; starting without it, what waits for it is not acknowledged");
+                tracing::error!(
+                    "Kafka at {servers} does not answer: {silence}; starting without it, what waits for it is not acknowledged"
+                );
             }
             None if embedded.is_none() => tracing::info!("Kafka at {servers} answers"),
             None => {}

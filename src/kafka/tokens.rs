@@ -126,8 +126,7 @@ impl Tokens {
         let basic = BASE64_STANDARD.encode(format!("{}:{}", encoded(client_id), encoded(client_secret.reveal())));
         let form = std::iter::once(("grant_type", "client_credentials")).chain(scope.as_deref().map(|scope| ("scope", scope)));
         let request = self.agent.post(token_url).header("Authorization", format!("Basic {basic}"));
-        let mut answer =
-            request.send_form(form).map_err(|error| TokenError::Unreachable { url: url(), reason: error.to_string() })?;
+        let mut answer = request.send_form(form).map_err(|error| TokenError::Unreachable { url: url(), reason: error.to_string() })?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().read_to_string().map_err(|error| TokenError::NoToken { url: url(), reason: error.to_string() })?;
         if status != 200 {
@@ -225,7 +224,13 @@ mod tests {
 
     fn tokens(url: &str) -> Tokens {
         let (client_id, client_secret) = ("gate way".to_owned(), Secret::new("p:w"));
-        Tokens::new(&OauthBearer { token_url: url.to_owned(), client_id, client_secret, scope: Some("kafka".to_owned()), authorities: None })
+        Tokens::new(&OauthBearer {
+            token_url: url.to_owned(),
+            client_id,
+            client_secret,
+            scope: Some("kafka".to_owned()),
+            authorities: None,
+        })
     }
 
     #[test]

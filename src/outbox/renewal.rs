@@ -80,7 +80,10 @@ async fn leave(outbox: Outbox, producer: Producer, patience: Duration) {
     }
     let unconfirmed = producer.drain(patience.saturating_sub(start.elapsed())).await;
     if unconfirmed > 0 {
-        tracing::error!(unconfirmed, "a cluster that is not in the configuration any more got no answer in time: its records count as unknown");
+        tracing::error!(
+            unconfirmed,
+            "a cluster that is not in the configuration any more got no answer in time: its records count as unknown"
+        );
     }
     outbox.leaving.lock().retain(|other| !other.is(&producer));
     // Dropping the last one waits for librdkafka's threads.

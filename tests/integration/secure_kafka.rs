@@ -66,7 +66,11 @@ impl Secured {
             module("plain.Plain"),
             module("oauthbearer.OAuthBearer"),
         );
-        let users = ["SCRAM-SHA-512=[name=gate,password=right]", "SCRAM-SHA-256=[name=gate,password=right]", "SCRAM-SHA-512=[name=nobody,password=right]"];
+        let users = [
+            "SCRAM-SHA-512=[name=gate,password=right]",
+            "SCRAM-SHA-256=[name=gate,password=right]",
+            "SCRAM-SHA-512=[name=nobody,password=right]",
+        ];
         let more = More {
             listeners: vec![("SASL", "SASL_SSL", sasl), ("MUTUAL", "SSL", mutual)],
             properties,
@@ -77,7 +81,8 @@ impl Secured {
             create_topic(&kafka.address(), topic, settings).await;
         }
         for topic in ["free", "small"] {
-            let grant = ["--add", "--allow-principal", "User:gate", "--allow-principal", "User:CN=gate", "--operation", "Write", "--topic", topic];
+            let grant =
+                ["--add", "--allow-principal", "User:gate", "--allow-principal", "User:CN=gate", "--operation", "Write", "--topic", topic];
             kafka.tool("org.apache.kafka.tools.AclCommand", &grant).unwrap();
         }
         let grant = ["--add", "--allow-principal", "User:gate", "--operation", "DescribeConfigs", "--topic", "*"];
@@ -244,7 +249,12 @@ async fn what_is_wrong_is_said_to_the_operator(secured: &Secured) {
     // A certificate and a key that do not belong together are a problem of the configuration.
     let other = stranger.sign("other", Some("gate"), &[]);
     let pair = Pair { certificate: secured.client.certificate.clone(), key: other.key };
-    let kafka = format!("bootstrap_servers = \"{}\"\ntls = {{ ca = {}, {} }}\n", secured.mutual, quoted(&secured.authority.file()), pair.settings());
+    let kafka = format!(
+        "bootstrap_servers = \"{}\"\ntls = {{ ca = {}, {} }}\n",
+        secured.mutual,
+        quoted(&secured.authority.file()),
+        pair.settings()
+    );
     let (code, document, text) = Gate::new(&kafka, FREE).check();
     assert_eq!(code, 64, "{text}");
     assert!(document["problems"][0]["message"].as_str().unwrap().contains("ssl.key"), "{document}");
@@ -270,7 +280,10 @@ fn token_endpoint(sub: &'static str) -> String {
             let token = format!("{}.{}.", part("{\"alg\":\"none\"}".to_owned()), part(claims));
             let body = format!("{{\"access_token\":\"{token}\",\"token_type\":\"Bearer\",\"expires_in\":20}}");
             let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
         }
     });
     url
@@ -278,7 +291,8 @@ fn token_endpoint(sub: &'static str) -> String {
 
 async fn tokens_open_the_door(secured: &Secured) {
     let before = secured.count("free");
-    let sasl = |url: &str| format!("mechanism = \"OAUTHBEARER\", token_url = \"{url}\", client_id = \"gate\", client_secret = {{ text = \"s\" }}");
+    let sasl =
+        |url: &str| format!("mechanism = \"OAUTHBEARER\", token_url = \"{url}\", client_id = \"gate\", client_secret = {{ text = \"s\" }}");
     let kafka = |url: &str| format!("bootstrap_servers = \"{}\"\n{}\nsasl = {{ {} }}\n", secured.sasl, secured.tls(), sasl(url));
     let gate = Gate::new(&kafka(&token_endpoint("gate")), FREE);
     let (code, _, text) = gate.check();

@@ -93,9 +93,8 @@ impl Tuning {
 
     /// `idempotent`: acks = "all".
     pub(super) fn read(table: &Table<'_>, idempotent: bool, compression: &str) -> Self {
-        let number = |key: &'static str, range: RangeInclusive<u64>, default: u64| {
-            table.place_of(key).map(|_| table.integer(key, range, default))
-        };
+        let number =
+            |key: &'static str, range: RangeInclusive<u64>, default: u64| table.place_of(key).map(|_| table.integer(key, range, default));
         let tuning = Tuning {
             batch_bytes: number("batch_bytes", 1..=2_147_483_647, 1_000_000),
             batch_records: number("batch_records", 1..=1_000_000, 10_000),

@@ -9,7 +9,9 @@ const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\
 /// Reads `[kafka]` with these lines (the first is line 5), in a folder with certificates and a password.
 fn read(lines: &str) -> (Kafka, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [("ca.pem", CERTIFICATE), ("client.pem", CERTIFICATE), ("client.key", KEY), ("password", "geheim\n"), ("empty", "\n")] {
+    for (name, text) in
+        [("ca.pem", CERTIFICATE), ("client.pem", CERTIFICATE), ("client.key", KEY), ("password", "geheim\n"), ("empty", "\n")]
+    {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let text = format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"kafka:9092\"\n{lines}\n");
@@ -86,16 +88,25 @@ fn what_makes_no_sense_is_refused() {
         ("sasl = { username = \"u\" }", &["h.toml:5:8: kafka.sasl: `mechanism` is missing"]),
         (&format!("sasl = {{ {scram} }}"), &["h.toml:5:8: kafka.sasl: `password` is missing"]),
         (&format!("sasl = {{ {scram}, password = \"geheim\" }}"), &["h.toml:5:66: kafka.sasl.password does not say where"]),
-        (&format!("sasl = {{ {scram}, password = {{ file = \"empty\" }} }}"), &["h.toml:5:75: kafka.sasl.password.file: the secret is empty"]),
+        (
+            &format!("sasl = {{ {scram}, password = {{ file = \"empty\" }} }}"),
+            &["h.toml:5:75: kafka.sasl.password.file: the secret is empty"],
+        ),
         (&format!("sasl = {{ {scram}, password = {{ text = \"a\", env = \"B\" }} }}"), &["h.toml:5:66: kafka.sasl.password: exactly one"]),
-        (&format!("sasl = {{ {scram}, password = {{ env = \"HOOKGATE_NOT_SET\" }} }}"), &["h.toml:5:74: kafka.sasl.password.env: HOOKGATE_NOT_SET"]),
+        (
+            &format!("sasl = {{ {scram}, password = {{ env = \"HOOKGATE_NOT_SET\" }} }}"),
+            &["h.toml:5:74: kafka.sasl.password.env: HOOKGATE_NOT_SET"],
+        ),
         ("acks = \"1\"\nmax_in_flight_requests = 2", &["h.toml:6:26: kafka.max_in_flight_requests: without acks"]),
         ("max_in_flight_requests = 6", &["h.toml:5:26: kafka.max_in_flight_requests: 6 does not fit"]),
         ("compression_level = 1", &["h.toml:5:21: kafka.compression_level does nothing"]),
         ("compression = \"gzip\"\ncompression_level = 10", &["h.toml:6:21: kafka.compression_level: 10 does not fit"]),
         ("reconnect_backoff_ms = 2000", &["h.toml:5:24: kafka.reconnect_backoff_ms = 2000 is more than"]),
         ("create_topics = { partitions = 3 }", &["h.toml:5:17: kafka.create_topics: `replication` is missing"]),
-        ("properties = { \"batch.size\" = 1 }", &["h.toml:5:31: kafka.properties.\"batch.size\" is set by Hookgate\n    help: use `batch_bytes`"]),
+        (
+            "properties = { \"batch.size\" = 1 }",
+            &["h.toml:5:31: kafka.properties.\"batch.size\" is set by Hookgate\n    help: use `batch_bytes`"],
+        ),
         ("properties = { \"sasl.password\" = \"geheim\" }", &["h.toml:5:34: kafka.properties.\"sasl.password\" is set by Hookgate"]),
     ];
     for (lines, expected) in cases {
