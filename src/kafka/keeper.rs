@@ -14,7 +14,14 @@ use std::{
 
 use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode};
 
-use super::{KafkaError, delivery::Notice, native::Native, producer::Inner, topics};
+use super::{
+    KafkaError,
+    delivery::Notice,
+    native::{Native, create_missing},
+    producer::Inner,
+    topics,
+};
+use crate::event::Text;
 
 /// How often it looks around.
 const TICK: Duration = Duration::from_secs(1);
@@ -62,10 +69,7 @@ impl Keeper {
         if !self.reachable || inner.shared.suspect.load(Ordering::Acquire) {
             self.look_for_kafka(&inner);
         }
-        for topic in std::mem::take(&mut *inner.shared.doubtful.lock()) {
-            // Only that librdkafka hears the answer matters; a topic that is still refused comes up again with its next record.
-            let _ = inner.native.load().producer.client().fetch_metadata(Some(&topic), PATIENCE);
-        }
+        ask_again(&inner);
         inner.shared.failures.flush();
         true
     }
@@ -105,6 +109,21 @@ impl Keeper {
             }
             _ => {}
         }
+    }
+}
+
+/// Asks for topics that were refused as a whole; only that librdkafka hears the answer matters, and one that is still refused comes up
+/// again with its next record. Where topics are to be created, those that are met for the first time are asked for as well.
+fn ask_again(inner: &Inner) {
+    let mut open: Vec<Text> = std::mem::take(&mut *inner.shared.doubtful.lock()).into_iter().collect();
+    let (fresh, native) = (inner.topics.take_fresh(), inner.native.load_full());
+    if native.setup.create_topics.is_some() && !(open.is_empty() && fresh.is_empty()) {
+        open.extend(fresh);
+        open = topics::look_up(native.producer.client(), &open, PATIENCE).missing;
+        create_missing(&native.setup, &open);
+    }
+    for topic in open {
+        let _ = native.producer.client().fetch_metadata(Some(&topic), PATIENCE);
     }
 }
 

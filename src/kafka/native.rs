@@ -19,7 +19,7 @@ use super::{
     delivery::{Context, Pending, Shared},
     limits,
     settings::{self, Setup},
-    topics::{self, Answer, Topics},
+    topics::{self, Topics},
 };
 use crate::{
     config::{Kafka, NewTopics},
@@ -126,7 +126,7 @@ impl Ground<'_> {
             let trouble = std::mem::take(&mut *shared.trouble.lock());
             return Ok((native, Some(if trouble.is_empty() { silence } else { trouble })));
         }
-        if !answer.missing.is_empty() && self.create(&setup, &answer) {
+        if create_missing(&setup, &answer.missing) {
             answer = topics::look_up(native.producer.client(), topics, START_PATIENCE);
         }
         topics::warn_of_missing(&answer.missing);
@@ -135,23 +135,6 @@ impl Ground<'_> {
             topics::look_up(native.producer.client(), topics, START_PATIENCE);
         }
         Ok((native, None))
-    }
-
-    /// Creates the topics that are missing, if that is wanted; whether there is a new one.
-    fn create(self, setup: &Setup, answer: &Answer) -> bool {
-        let Some(new) = self.config.create_topics else { return false };
-        let mut created = 0;
-        for (topic, end) in admin::create_topics(&setup.client_config, &answer.missing, new) {
-            let NewTopics { partitions, replication } = new;
-            match end {
-                Ok(()) => {
-                    created += 1;
-                    tracing::info!(%topic, partitions, replication, "Kafka had no topic {topic}: created it");
-                }
-                Err(error) => tracing::error!(%topic, "topic {topic} is not in Kafka and was not created: {error}"),
-            }
-        }
-        created > 0
     }
 
     /// Asks how large batches may be; whether they have to be smaller than they are.
@@ -177,4 +160,21 @@ impl Ground<'_> {
         }
         smaller
     }
+}
+
+/// Creates topics that are missing, if that is wanted; whether there is a new one. Blocks.
+pub(super) fn create_missing(setup: &Setup, missing: &[Text]) -> bool {
+    let Some(new) = setup.create_topics.filter(|_| !missing.is_empty()) else { return false };
+    let NewTopics { partitions, replication } = new;
+    let mut created = 0;
+    for (topic, end) in admin::create_topics(&setup.client_config, missing, new) {
+        match end {
+            Ok(()) => {
+                created += 1;
+                tracing::info!(%topic, partitions, replication, "Kafka had no topic {topic}: created it");
+            }
+            Err(error) => tracing::error!(%topic, "topic {topic} is not in Kafka and was not created: {error}"),
+        }
+    }
+    created > 0
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError as NativeError, producer::BaseProducer};
 
 use super::{KafkaError, tokens::Tokens};
-use crate::config::{Credentials, Kafka, KafkaTls, Place, Placed, Sasl, Secret, Tuning};
+use crate::config::{Credentials, Kafka, KafkaTls, NewTopics, Place, Placed, Sasl, Secret, Tuning};
 
 /// Properties that would turn the producer into something else, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -32,6 +32,8 @@ pub(super) struct Setup {
     pub(super) servers: String,
     /// For SASL OAUTHBEARER.
     pub(super) tokens: Option<Arc<Tokens>>,
+    /// How topics are created that Kafka does not have.
+    pub(super) create_topics: Option<NewTopics>,
 }
 
 impl Setup {
@@ -44,7 +46,13 @@ impl Setup {
             }
             _ => None,
         };
-        Ok(Setup { client_config: client_config(kafka, servers)?, batch_limit: None, servers: servers.to_owned(), tokens })
+        Ok(Setup {
+            client_config: client_config(kafka, servers)?,
+            batch_limit: None,
+            servers: servers.to_owned(),
+            tokens,
+            create_topics: kafka.create_topics,
+        })
     }
 
     /// Keeps batches below what every topic takes; true when that changed something.
@@ -69,7 +77,7 @@ impl Setup {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        same_tokens && same(&self.client_config, &other.client_config)
+        same_tokens && self.create_topics == other.create_topics && same(&self.client_config, &other.client_config)
     }
 }
 
@@ -156,7 +164,9 @@ pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig
         // Our own bounds count; librdkafka's give room back only after a whole batch of reports.
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", i32::MAX.to_string())
-        .set("partitioner", "murmur2_random");
+        .set("partitioner", "murmur2_random")
+        // How long a record waits for a topic that is not there, since somebody may have created it just now (librdkafka: 30 s).
+        .set("topic.metadata.propagation.max.ms", "5000");
     set(&mut config, "compression.level", tuning.compression_level);
     set(&mut config, "batch.size", tuning.batch_bytes);
     set(&mut config, "batch.num.messages", tuning.batch_records);

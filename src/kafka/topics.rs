@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use rdkafka::{client::Client, error::KafkaError as NativeError, producer::ProducerContext, types::RDKafkaErrorCode};
 
@@ -79,12 +80,24 @@ pub(super) struct Topics {
     known: ArcSwap<HashMap<Text, Arc<Counters>>>,
     others: Arc<Counters>,
     metrics: Arc<Metrics>,
+    /// Those that nobody has asked Kafka for; as many as are known at most.
+    fresh: Mutex<Vec<Text>>,
 }
 
 impl Topics {
     pub(super) fn new(topics: &[Text], metrics: &Arc<Metrics>) -> Self {
         let known = topics.iter().map(|topic| (topic.clone(), Arc::new(Counters::new(topic, metrics)))).collect();
-        Topics { known: ArcSwap::from_pointee(known), others: Arc::new(Counters::new(OTHERS, metrics)), metrics: Arc::clone(metrics) }
+        Topics {
+            known: ArcSwap::from_pointee(known),
+            others: Arc::new(Counters::new(OTHERS, metrics)),
+            metrics: Arc::clone(metrics),
+            fresh: Mutex::default(),
+        }
+    }
+
+    /// The topics that came up since the last time, beside those that were configured.
+    pub(super) fn take_fresh(&self) -> Vec<Text> {
+        std::mem::take(&mut *self.fresh.lock())
     }
 
     pub(super) fn counters(&self, topic: &Text) -> Arc<Counters> {
@@ -100,7 +113,10 @@ impl Topics {
             }
             more
         });
-        Arc::clone(self.known.load().get(topic).unwrap_or(&self.others))
+        let known = self.known.load();
+        let Some((name, counters)) = known.get_key_value(topic) else { return Arc::clone(&self.others) };
+        self.fresh.lock().push(name.clone());
+        Arc::clone(counters)
     }
 }
 
