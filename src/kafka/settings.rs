@@ -204,7 +204,9 @@ fn same(one: &ClientConfig, other: &ClientConfig) -> bool {
 /// librdkafka's complaint with the place of the setting that it is about.
 pub(super) fn explain(kafka: &Kafka, error: NativeError) -> KafkaError {
     let settings = |reason: String| {
-        let tls = kafka.tls.as_ref().filter(|_| reason.contains("ssl"));
+        let words = reason.to_lowercase();
+        let is_about_tls = ["ssl", "certificate", "private key"].iter().any(|word| words.contains(word));
+        let tls = kafka.tls.as_ref().filter(|_| is_about_tls);
         let place = tls.map_or(&kafka.place.place, |tls| &tls.place);
         KafkaError::Settings { place: place.clone(), reason }
     };
