@@ -41,7 +41,7 @@ pub(super) fn no_topic(config: &Kafka, servers: &str, topic: &str, code: RDKafka
             );
             finding(Severity::Error, Some(topic), "is not there: its records will be refused", command)
         }
-        TopicAuthorizationFailed => denied(config, servers, topic, "may not be seen, so neither written"),
+        TopicAuthorizationFailed => denied(config, servers, topic, "may not be seen by this user, or is not there"),
         InvalidTopic => finding(Severity::Error, Some(topic), "has a name that Kafka does not take", "name another"),
         code => finding(Severity::Error, Some(topic), format!("cannot be asked for: {code}"), "try again; look at the brokers' log"),
     }
@@ -57,14 +57,14 @@ fn denied(config: &Kafka, servers: &str, topic: &str, what: &str) -> Finding {
     };
     let command =
         format!("kafka-acls.sh --bootstrap-server {servers} --add --allow-principal 'User:{user}' --operation Write --topic {topic}");
-    finding(Severity::Error, Some(topic), format!("{what} by this user: no right"), command)
+    finding(Severity::Error, Some(topic), what, command)
 }
 
 /// What came of the question whether a topic may be written.
 pub(super) fn about_writing(config: &Kafka, servers: &str, topic: &str, end: End) -> Option<Finding> {
     match end {
         End::Allowed => None,
-        End::Denied => Some(denied(config, servers, topic, "may not be written")),
+        End::Denied => Some(denied(config, servers, topic, "may not be written by this user: no right")),
         End::Stored => {
             let message = "now holds one empty record with the key \"hookgate check\": these brokers, unlike Apache Kafka, stored the \
                            record that only asks for the right to write";

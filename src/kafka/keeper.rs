@@ -105,7 +105,7 @@ impl Keeper {
                 self.reachable = true;
                 inner.reachable.set(1);
                 tracing::info!(outstanding = inner.shared.bounds.outstanding(), "Kafka at {servers} answers again");
-                topics::warn_of_missing(&answer.missing);
+                answer.warn();
             }
             _ => {}
         }

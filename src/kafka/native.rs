@@ -129,7 +129,7 @@ impl Ground<'_> {
         if create_missing(&setup, &answer.missing) {
             answer = topics::look_up(native.producer.client(), topics, START_PATIENCE);
         }
-        topics::warn_of_missing(&answer.missing);
+        answer.warn();
         if self.is_real && self.learn_limits(&mut setup) {
             native = start(setup)?;
             topics::look_up(native.producer.client(), topics, START_PATIENCE);

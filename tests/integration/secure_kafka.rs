@@ -80,7 +80,7 @@ impl Secured {
         for (topic, settings) in [("free", &[][..]), ("forbidden", &[]), ("small", &[("max.message.bytes", "2000")])] {
             create_topic(&kafka.address(), topic, settings).await;
         }
-        for topic in ["free", "small"] {
+        for topic in ["free", "small", "missing"] {
             let grant =
                 ["--add", "--allow-principal", "User:gate", "--allow-principal", "User:CN=gate", "--operation", "Write", "--topic", topic];
             kafka.tool("org.apache.kafka.tools.AclCommand", &grant).unwrap();
@@ -238,8 +238,7 @@ async fn what_is_wrong_is_said_to_the_operator(secured: &Secured) {
     let (code, document, text) = wrong.check();
     assert_eq!(code, 1, "{text}");
     assert!(finding(&document, None).contains("sasl.password"), "{document}");
-    let (mut process, _) = wrong.run();
-    process.line("sasl.password"); // in the log, too
+    is_logged(&wrong, "sasl.password");
 
     let stranger = Authority::new();
     let kafka = secured.scram("SCRAM-SHA-512", "gate", "right");
@@ -247,8 +246,7 @@ async fn what_is_wrong_is_said_to_the_operator(secured: &Secured) {
     let (code, document, text) = distrusted.check();
     assert_eq!(code, 1, "{text}");
     assert!(finding(&document, None).contains("tls.ca"), "{document}");
-    let (mut process, _) = distrusted.run();
-    process.line("tls.ca");
+    is_logged(&distrusted, "tls.ca");
 
     // A certificate and a key that do not belong together are a problem of the configuration.
     let other = stranger.sign("other", Some("gate"), &[]);
@@ -262,6 +260,13 @@ async fn what_is_wrong_is_said_to_the_operator(secured: &Secured) {
     let (code, document, text) = Gate::new(&kafka, FREE).check();
     assert_eq!(code, 64, "{text}");
     assert!(document["problems"][0]["message"].as_str().unwrap().contains("key"), "{document}");
+}
+
+/// A Hookgate that starts with this says so in its log before it is ready.
+fn is_logged(gate: &Gate, words: &str) {
+    let (mut process, _) = gate.run();
+    let lines = process.lines();
+    assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:#?}");
 }
 
 /// A token endpoint that gives unsigned tokens for `sub`, which this Kafka believes.
