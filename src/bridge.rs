@@ -81,6 +81,7 @@ impl Bridge {
         let plan = plan(&config, &access, &outbox, &guests)?;
         let pipeline = Pipeline::new(&config.node, Arc::clone(&metrics));
         pipeline.install(plan);
+        pipeline.raise_refusals();
         let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
@@ -346,8 +347,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[admin]", old.admin != new.admin),
         ("bootstrap_servers from or to \"embedded\"", differs(old, new, |kafka| kafka.bootstrap == Bootstrap::Embedded)),
         (
-            "max_outstanding_records or max_outstanding_bytes",
-            differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes)),
+            "max_outstanding_records, max_outstanding_bytes or max_outstanding_ms",
+            differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes, it.max_outstanding_ms)),
         ),
         ("[kafka] embedded_partitions", old.kafka.embedded_partitions != new.kafka.embedded_partitions),
         ("[spool]", old.spool != new.spool),

@@ -71,6 +71,7 @@ impl Keeper {
         }
         ask_again(&inner);
         inner.shared.failures.flush();
+        inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true
     }
 

@@ -7,17 +7,26 @@
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
+mod kept;
+mod lane;
+mod refused;
 mod renewal;
 mod way;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
+use self::{lane::Lanes, refused::Letters};
 pub use self::{renewal::Renewal, way::Way};
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure},
+    config::{Config, Delivery, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
     kafka::{Inspection, KafkaError, Producer},
     metrics::Metrics,
@@ -28,7 +37,7 @@ use crate::{
 pub struct Outbox {
     clusters: Arc<ArcSwap<Clusters>>,
     /// Clusters that the configuration no longer names, while records are on their way to them.
-    leaving: Arc<Mutex<Vec<Producer>>>,
+    leaving: Arc<Mutex<Vec<Cluster>>>,
 }
 
 type Clusters = HashMap<String, Cluster>;
@@ -38,6 +47,46 @@ type Clusters = HashMap<String, Cluster>;
 struct Cluster {
     producer: Producer,
     dead_letter_topic: Text,
+    /// Who is under way to it in strict order, whichever plan it met.
+    lanes: Arc<Lanes>,
+    /// Who writes dead letters, once a route wants them.
+    letters: OnceLock<Letters>,
+    metrics: Arc<Metrics>,
+}
+
+impl Cluster {
+    fn connect(kafka: &Kafka, topics: &[Text], metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+        let producer = Producer::connect(kafka, topics, Arc::clone(metrics))?;
+        Ok(Cluster {
+            producer,
+            dead_letter_topic: kafka.dead_letter_topic.as_str().into(),
+            lanes: Arc::default(),
+            letters: OnceLock::new(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// The same cluster under another configuration: who is under way to it stays so.
+    fn renewed(&self, kafka: &Kafka) -> Self {
+        let dead_letter_topic: Text = kafka.dead_letter_topic.as_str().into();
+        let letters = if dead_letter_topic == self.dead_letter_topic { self.letters.clone() } else { OnceLock::new() };
+        Cluster { dead_letter_topic, letters, ..self.clone() }
+    }
+
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    async fn drain(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        if let Some(letters) = self.letters.get() {
+            let _ = timeout(patience, letters.until_settled(&self.producer)).await; // what is left is counted below
+        }
+        self.producer.drain(deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Who writes dead letters; must be called in a runtime.
+    fn letters(&self) -> Letters {
+        let start = || Letters::start(self.producer.clone(), self.dead_letter_topic.clone(), Arc::clone(&self.metrics));
+        self.letters.get_or_init(start).clone()
+    }
 }
 
 impl Outbox {
@@ -57,8 +106,7 @@ impl Outbox {
     pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
-            clusters.insert(kafka.name.clone(), Cluster::new(producer, kafka));
+            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), metrics)?);
         }
         Ok(Outbox::new(clusters))
     }
@@ -82,7 +130,7 @@ impl Outbox {
         config.all_clusters().map(|kafka| crate::kafka::inspect(kafka, &topics(config, kafka), largest_bytes)).collect()
     }
 
-    /// How the records of a route leave; `None`: its cluster is not there.
+    /// How the records of a route leave; `None`: its cluster is not there. Must be called in a runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
         let clusters = self.clusters.load();
         if clusters.is_empty() {
@@ -106,17 +154,10 @@ impl Outbox {
         let mut draining = tokio::task::JoinSet::new();
         let leaving = std::mem::take(&mut *self.leaving.lock());
         let present = self.clusters.load_full();
-        for producer in present.values().map(|cluster| &cluster.producer).chain(&leaving) {
-            let producer = producer.clone();
-            draining.spawn(async move { producer.drain(patience).await });
+        for cluster in present.values().chain(&leaving).cloned() {
+            draining.spawn(async move { cluster.drain(patience).await });
         }
         draining.join_all().await.into_iter().sum()
-    }
-}
-
-impl Cluster {
-    fn new(producer: Producer, kafka: &Kafka) -> Self {
-        Cluster { producer, dead_letter_topic: kafka.dead_letter_topic.as_str().into() }
     }
 }
 
@@ -124,7 +165,11 @@ impl Cluster {
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
-    if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
+    let buries = |route: &Route| {
+        let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
+        refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())
+    };
+    if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
     }
     if cluster.name == Kafka::DEFAULT {

@@ -8,7 +8,7 @@ use std::{
 use super::{Cluster, Clusters, Outbox, topics};
 use crate::{
     config::Config,
-    kafka::{self, KafkaError, Producer},
+    kafka::{self, KafkaError},
     metrics::Metrics,
 };
 
@@ -36,14 +36,14 @@ impl Outbox {
         let (mut next, mut changes) = (Clusters::new(), Vec::new());
         for kafka in config.all_clusters() {
             let topics = topics(config, kafka);
-            let producer = match present.get(&kafka.name) {
-                Some(Cluster { producer, .. }) => {
-                    changes.push(producer.renew(kafka, &topics)?);
-                    producer.clone()
+            let cluster = match present.get(&kafka.name) {
+                Some(cluster) => {
+                    changes.push(cluster.producer.renew(kafka, &topics)?);
+                    cluster.renewed(kafka)
                 }
-                None => Producer::connect(kafka, &topics, Arc::clone(metrics))?,
+                None => Cluster::connect(kafka, &topics, metrics)?,
             };
-            next.insert(kafka.name.clone(), Cluster::new(producer, kafka));
+            next.insert(kafka.name.clone(), cluster);
         }
         let patience = Duration::from_millis(config.kafka.drain_timeout_ms);
         Ok(Renewal { outbox: self.clone(), next: Outbox::new(next), changes, patience })
@@ -63,29 +63,31 @@ impl Renewal {
         changes.into_iter().for_each(kafka::Renewal::commit);
         let next = next.clusters.load_full();
         let former = outbox.clusters.swap(Arc::clone(&next));
-        for (name, Cluster { producer, .. }) in former.iter().filter(|(name, _)| !next.contains_key(*name)) {
-            tracing::info!(cluster = name, unanswered = producer.outstanding(), "the cluster is not in the configuration any more");
-            outbox.leaving.lock().push(producer.clone());
-            tokio::spawn(leave(outbox.clone(), producer.clone(), patience));
+        for (name, cluster) in former.iter().filter(|(name, _)| !next.contains_key(*name)) {
+            tracing::info!(cluster = name, unanswered = cluster.producer.outstanding(), "the cluster is not in the configuration any more");
+            outbox.leaving.lock().push(cluster.clone());
+            tokio::spawn(leave(outbox.clone(), name.clone(), cluster.clone(), patience));
         }
     }
 }
 
-/// Waits until nobody can send any more, then drains. This task, the list of those that leave and nobody else hold the producer then.
-async fn leave(outbox: Outbox, producer: Producer, patience: Duration) {
-    const OWN: usize = 2;
+/// Waits until nobody can send any more, then drains. This task, the list of those that leave, whoever writes dead letters, and nobody
+/// else hold the producer then.
+async fn leave(outbox: Outbox, name: String, cluster: Cluster, patience: Duration) {
     let start = Instant::now();
-    while producer.holders() > OWN && start.elapsed() < patience {
+    while cluster.producer.holders() > 2 + usize::from(cluster.letters.get().is_some()) && start.elapsed() < patience {
         tokio::time::sleep(LOOK).await;
     }
-    let unconfirmed = producer.drain(patience.saturating_sub(start.elapsed())).await;
+    let unconfirmed = cluster.drain(patience.saturating_sub(start.elapsed())).await;
     if unconfirmed > 0 {
         tracing::error!(
+            cluster = name,
             unconfirmed,
-            "a cluster that is not in the configuration any more got no answer in time: its records count as unknown"
+            "a cluster that is gone from the configuration got no answer in time: its records count as unknown"
         );
     }
-    outbox.leaving.lock().retain(|other| !other.is(&producer));
+    cluster.metrics.kafka_reachable.remove(&name.as_str().into());
+    outbox.leaving.lock().retain(|other| !other.producer.is(&cluster.producer));
     // Dropping the last one waits for librdkafka's threads.
-    let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
+    let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
 }
