@@ -21,7 +21,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{bounds::Bounds, failures::Failures, tokens::Tokens, topics::Counters};
+use super::{bounds::Bounds, failures::Failures, partition::Partitions, tokens::Tokens, topics::Counters};
 use crate::{
     event::{Outcome, Receipt, Refusal, Text},
     metrics::Metrics,
@@ -112,6 +112,11 @@ impl Pending {
         counters.enqueued.inc();
         shared.metrics.records_outstanding.inc();
         Pending { end: Some(end), bytes, counters, shared: Arc::clone(shared) }
+    }
+
+    /// Those of its topic.
+    pub(super) fn partitions(&self) -> &Partitions {
+        &self.counters.partitions
     }
 
     fn store(self) {
