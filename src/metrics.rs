@@ -148,6 +148,13 @@ metrics! {
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
+    downlink_records: PerName = "downlink_records", "Records taken from Kafka, per downlink";
+    downlink_messages: PerName = "downlink_messages", "Messages given to the broker, per downlink";
+    downlink_dropped: PerReason = "downlink_dropped", "Records that became no message, per downlink and reason";
+    downlink_dead_letters: PerName = "downlink_dead_letters", "Records kept as dead letters, per downlink";
+    downlink_repeats: PerName = "downlink_repeats", "Records published again because nobody could say whether the broker had them, per downlink";
+    downlink_in_flight: GaugePerName = "downlink_in_flight", "Records taken from Kafka and not yet settled, per downlink";
+    downlink_lag: GaugePerName = "downlink_lag", "Records of the assigned partitions that are not committed, per downlink";
     kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     store_commits: Counter = "store_commits", "Groups of changes made durable";

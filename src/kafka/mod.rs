@@ -12,10 +12,13 @@
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
 //! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
 //!
-//! Absent: consumer groups, transactions, the spool.
+//! The way back is [`Consumer`]: a member of a consumer group that commits what whoever reads from it says is done, in order.
+//!
+//! Absent: transactions, the spool.
 
 mod admin;
 mod bounds;
+mod consumer;
 mod delivery;
 mod embedded;
 mod failures;
@@ -32,6 +35,7 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    consumer::{Consumer, Lease, Records, Wanted},
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
@@ -51,6 +55,16 @@ pub enum KafkaError {
         /// In librdkafka's words.
         reason: String,
     },
+    /// The same among the `properties` of a downlink.
+    #[error("{place}: downlink.properties.\"{name}\": {reason}")]
+    ConsumerProperty {
+        /// Where it is written.
+        place: Place,
+        /// As written.
+        name: String,
+        /// In librdkafka's words.
+        reason: String,
+    },
     /// Settings that are fine one by one, but not together.
     #[error("{place}: librdkafka refuses these settings: {reason}")]
     Settings {
@@ -59,11 +73,19 @@ pub enum KafkaError {
         /// In librdkafka's words.
         reason: String,
     },
+    /// librdkafka gives no consumer.
+    #[error("downlink \"{name}\": librdkafka gives no consumer: {reason}")]
+    Consumer {
+        /// The downlink.
+        name: String,
+        /// In librdkafka's words.
+        reason: String,
+    },
     /// The embedded cluster does not start.
     #[error("the embedded Kafka does not start: {0}; is there a free loopback port?")]
     Embedded(String),
     /// The operating system gives no thread.
-    #[error("no thread for Kafka's producer: {0}")]
+    #[error("no thread for Kafka: {0}")]
     Thread(#[source] std::io::Error),
 }
 
@@ -75,8 +97,12 @@ impl KafkaError {
                 let problem = Problem::new(place, format!("kafka.properties.\"{name}\": {reason}"));
                 Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
             }
+            KafkaError::ConsumerProperty { place, name, reason } => {
+                let problem = Problem::new(place, format!("downlink.properties.\"{name}\": {reason}"));
+                Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
+            }
             KafkaError::Settings { place, reason } => Some(Problem::new(place, format!("librdkafka refuses these settings: {reason}"))),
-            KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
+            KafkaError::Consumer { .. } | KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
         }
     }
 }

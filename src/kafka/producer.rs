@@ -198,6 +198,11 @@ impl Producer {
         self.inner.shared.bounds.outstanding()
     }
 
+    /// The brokers that it was told: `host:port,…`; of the embedded cluster its address.
+    pub fn servers(&self) -> &str {
+        &self.inner.servers
+    }
+
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
         self.inner.embedded.as_ref().map(|embedded| embedded.address.clone())

@@ -15,13 +15,26 @@ const REFUSED: &[(&str, &str)] = &[
 /// librdkafka's default.
 const DEFAULT_BATCH_BYTES: usize = 1_000_000;
 
-/// The properties of the producer for the cluster at `servers`.
-pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig, KafkaError> {
-    let idempotent = kafka.acks == "all";
+/// What every client of a cluster says: where it is, and who Hookgate is. `servers` are those of the embedded cluster, if it is that.
+pub(super) fn connection(_kafka: &Kafka, servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", servers)
         .set("client.id", "hookgate")
+        // A Kafka that comes back is found within a second (librdkafka: ten).
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        // Lost and found are logged once, by the keeper.
+        .set("log.connection.close", "false")
+        .set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// The properties of the producer for the cluster at `servers`.
+pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig, KafkaError> {
+    let idempotent = kafka.acks == "all";
+    let mut config = connection(kafka, servers);
+    config
         .set("acks", &kafka.acks)
         .set("enable.idempotence", idempotent.to_string())
         .set("compression.type", &kafka.compression)
@@ -30,13 +43,7 @@ pub(super) fn client_config(kafka: &Kafka, servers: &str) -> Result<ClientConfig
         // Our own bounds count; librdkafka's give room back only after a whole batch of reports.
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", i32::MAX.to_string())
-        // A Kafka that comes back is found within a second (librdkafka: ten).
-        .set("reconnect.backoff.ms", "100")
-        .set("reconnect.backoff.max.ms", "1000")
-        .set("partitioner", "murmur2_random")
-        // Lost and found are logged once, by the keeper.
-        .set("log.connection.close", "false")
-        .set_log_level(RDKafkaLogLevel::Info);
+        .set("partitioner", "murmur2_random");
     if !idempotent {
         config.set("max.in.flight.requests.per.connection", "1"); // else a retry overtakes
     }

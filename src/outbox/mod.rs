@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 pub use self::way::Way;
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure},
+    config::{Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure},
     event::Text,
     kafka::{KafkaError, Producer},
     metrics::Metrics,
@@ -74,6 +74,11 @@ impl Outbox {
         self.clusters.get(Kafka::DEFAULT).map(|cluster| &cluster.producer)
     }
 
+    /// The brokers of a cluster, also of the embedded one.
+    pub fn servers(&self, cluster: &str) -> Option<String> {
+        self.clusters.get(cluster).map(|cluster| cluster.producer.servers().to_owned())
+    }
+
     /// Asks every cluster for the topics that a new configuration names. Blocks, at most about three seconds for each.
     pub fn prepare(&self, config: &Config) {
         for kafka in config.all_clusters() {
@@ -99,12 +104,21 @@ impl Outbox {
     }
 }
 
-/// The Kafka topics of a cluster that a configuration can write to.
+/// The Kafka topics of a cluster that a configuration can write to; of the embedded one, where they come into being with it, also those that
+/// it reads.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
     if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
         topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    let downlinks = || config.downlinks.iter().filter(|downlink| downlink.cluster() == cluster.name);
+    if downlinks().any(Downlink::buries) {
+        topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    if cluster.bootstrap == Bootstrap::Embedded {
+        let read = downlinks().flat_map(|downlink| &downlink.topics).filter(|topic| !topic.value.starts_with('^'));
+        topics.extend(read.map(|topic| Text::from(topic.value.as_str())));
     }
     if cluster.name == Kafka::DEFAULT {
         let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());

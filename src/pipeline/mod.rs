@@ -8,6 +8,7 @@ mod access;
 mod ask;
 mod capture;
 mod chain;
+mod descent;
 mod exchange;
 mod format;
 mod letter;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use self::{
     access::{Permissions, Refused},
+    descent::{Descended, Fallen},
     exchange::Exchange,
     plan::Plan,
 };

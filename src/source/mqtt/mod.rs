@@ -20,6 +20,7 @@ mod connection;
 mod dispatch;
 mod figures;
 mod forward;
+mod hand;
 mod inspect;
 mod listener;
 mod mailbox;
@@ -47,7 +48,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-pub use self::inspect::{Inspector, Part, SessionView, Wanted};
+pub use self::{
+    hand::Hand,
+    inspect::{Inspector, Part, SessionView, Wanted},
+};
 use self::{
     aftermath::Aftermath,
     dispatch::Bus,
