@@ -71,7 +71,9 @@ impl Marks {
             return false;
         };
         let under_way = &mut partition.under_way;
-        let Ok(index) = under_way.binary_search_by_key(&lease.offset, |record| record.offset) else { return false };
+        let Ok(index) = under_way.binary_search_by_key(&lease.offset, |record| record.offset) else {
+            return true; // it was done before
+        };
         if let Some(record) = under_way.get_mut(index)
             && !std::mem::replace(&mut record.done, true)
         {
