@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     KafkaError, Record,
     bounds::Bounds,
-    delivery::{Context, Pending, Shared},
+    delivery::{Context, End, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
     keeper, limits, settings,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{Bootstrap, Kafka},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Text},
     metrics::Metrics,
 };
 
@@ -127,7 +127,11 @@ impl Producer {
         let client_config = settings::client_config(config, &servers)?;
         let (notices, notices_in) = mpsc::channel();
         let shared = Arc::new(Shared {
-            bounds: Bounds::new(config.max_outstanding_records, config.max_outstanding_bytes),
+            bounds: Bounds::new(
+                config.max_outstanding_records,
+                config.max_outstanding_bytes,
+                Duration::from_millis(config.max_outstanding_ms),
+            ),
             metrics: Arc::clone(&metrics),
             failures: Failures::default(),
             notices,
@@ -156,17 +160,18 @@ impl Producer {
         Ok(Producer { inner })
     }
 
-    /// Hands a record to Kafka, after waiting for room; the receipt is settled when Kafka has answered. One caller's records keep the
-    /// order of its calls.
+    /// Hands a record to Kafka, after waiting for room; `end` (mostly a receipt) hears when Kafka has answered. One caller's records keep
+    /// the order of its calls.
     ///
-    /// Cancel-safe while it waits: the record is not sent, and its receipt is settled as unknown.
-    pub async fn send(&self, record: Record, receipt: Receipt) {
+    /// Cancel-safe while it waits: the record is not sent, and its outcome is unknown.
+    pub async fn send(&self, record: Record, end: impl Into<End>) {
+        let end = end.into();
         let Inner { shared, topics, .. } = &*self.inner;
         let bytes = record.bytes();
         let Ok(()) = shared.bounds.enter(bytes).await else {
-            return receipt.settle(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
+            return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(receipt, bytes, topics.counters(&record.topic), shared));
+        let mut pending = Box::new(Pending::new(end, bytes, topics.counters(&record.topic), shared));
         loop {
             let (code, back, generation) = {
                 let native = self.inner.native.load();
@@ -201,6 +206,11 @@ impl Producer {
     /// The brokers that it was told: `host:port,…`; of the embedded cluster its address.
     pub fn servers(&self) -> &str {
         &self.inner.servers
+    }
+
+    /// Waits until no record is outstanding.
+    pub async fn until_idle(&self) {
+        self.inner.shared.bounds.until_empty().await;
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.

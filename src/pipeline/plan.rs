@@ -20,6 +20,8 @@ pub struct Plan {
     pub(super) number: u64,
     /// Who is asked about clients, and what holds when nobody says.
     pub(super) access: Arc<Access>,
+    /// Whether a route wants to know which messages Kafka refused.
+    pub(super) wants_refusals: bool,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
     /// Few.
@@ -81,12 +83,15 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
+        let dropped = routes.get(Hook::MessageDropped as usize);
+        let wants_refusals = dropped.is_some_and(|routes| routes.iter().any(|route| route.takes_reason(DropReason::KafkaRefused)));
         let asking = config.downlinks.iter().filter(|downlink| !downlink.guests.is_empty());
         let below = asking.map(|downlink| {
             let guests = downlink.guests.iter().map(found).collect::<Result<_, String>>()?;
             Ok(Below { name: downlink.name.clone(), guests, on_failure: downlink.on_failure, retry: downlink.retry })
         });
-        Ok(Plan { number: 0, access: Arc::clone(access), routes, below: below.collect::<Result<_, String>>()? })
+        let below = below.collect::<Result<_, String>>()?;
+        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, below })
     }
 
     /// A downlink that asks guests.
@@ -104,10 +109,14 @@ impl Route {
     /// Whether an event belongs here.
     pub(super) fn takes(&self, detail: &Detail) -> bool {
         let reason = match detail {
-            Detail::MessageDropped(dropping) => self.reasons.is_empty() || self.reasons.contains(&dropping.reason),
+            Detail::MessageDropped(dropping) => self.takes_reason(dropping.reason),
             _ => true,
         };
         reason && (self.filters.is_empty() || detail.any_topic(|topic| self.takes_topic(topic)))
+    }
+
+    fn takes_reason(&self, reason: DropReason) -> bool {
+        self.reasons.is_empty() || self.reasons.contains(&reason)
     }
 
     /// Whether any topic of a filter belongs here.

@@ -37,6 +37,7 @@ mod session;
 mod sessions;
 #[cfg(test)]
 mod simulator;
+mod slow;
 mod subscriptions;
 mod sys;
 
@@ -59,6 +60,7 @@ use self::{
     reason::Fault,
     retained::Retained,
     sessions::Sessions,
+    slow::Slow,
     subscriptions::Subscriptions,
     sys::Sys,
 };
@@ -117,6 +119,7 @@ struct Shared {
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
+    slow: Slow,
     store: Option<Store>,
     phase: watch::Sender<Phase>,
 }
@@ -178,6 +181,7 @@ impl Broker {
             sessions: Sessions::new(),
             bus,
             aftermath,
+            slow: Slow::default(),
             store,
             phase: watch::Sender::new(Phase::Running),
         });
