@@ -156,7 +156,7 @@ metrics! {
     downlink_repeats: PerName = "downlink_repeats", "Records published again because nobody could say whether the broker had them, per downlink";
     downlink_in_flight: GaugePerName = "downlink_in_flight", "Records taken from Kafka and not yet settled, per downlink";
     downlink_lag: GaugePerName = "downlink_lag", "Records of the assigned partitions that are not committed, per downlink";
-    kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
+    kafka_reachable: GaugePerName = "kafka_reachable", "1 while this cluster answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     store_commits: Counter = "store_commits", "Groups of changes made durable";
     store_changes: Counter = "store_changes", "Changes in these groups";

@@ -9,6 +9,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset, Statistics, TopicPartitionList,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError as NativeError, KafkaResult},
@@ -137,6 +138,13 @@ fn place(topic: &str, partition: i32) -> Option<Place> {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.shared.tokens.as_ref().ok_or("no sasl settings say where tokens come from")?;
+        Ok(tokens.token()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // Troubles with brokers arrive as errors, too.
         let about_brokers = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN" | "FATAL");

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 pub use self::marks::Lease;
 use self::{marks::Marks, thread::Fetcher};
-use super::{KafkaError, failures::Failures};
+use super::{KafkaError, Producer, failures::Failures, tokens::Tokens};
 use crate::{
     config::{Kafka, Placed, Start},
     event::Fetched,
@@ -80,6 +80,8 @@ struct Shared {
     /// Partitions have come or gone, so that none is paused any more.
     reassigned: AtomicBool,
     failures: Failures,
+    /// For SASL OAUTHBEARER; the producer keeps them fresh.
+    tokens: Option<Arc<Tokens>>,
     lag: Gauge,
 }
 
@@ -92,13 +94,14 @@ impl Consumer {
         settings::consumer_config(kafka, "127.0.0.1:1", wanted).map(drop)
     }
 
-    /// Joins the group of the cluster at `servers`; `lag` follows how many records of the assigned partitions are not committed. Does not
+    /// Joins the group on the producer's cluster, as whom the producer is there; `lag` follows how many records of the assigned partitions are not committed. Does not
     /// wait for Kafka.
     ///
     /// # Errors
     /// Settings that librdkafka does not take; no thread.
-    pub fn start(kafka: &Kafka, servers: &str, wanted: &Wanted<'_>, lag: Gauge) -> Result<(Self, Records), KafkaError> {
-        let client_config = settings::consumer_config(kafka, servers, wanted)?;
+    pub fn start(kafka: &Kafka, producer: &Producer, wanted: &Wanted<'_>, lag: Gauge) -> Result<(Self, Records), KafkaError> {
+        let (servers, tokens) = producer.connection();
+        let client_config = settings::consumer_config(kafka, &servers, wanted)?;
         let shared = Arc::new(Shared {
             name: wanted.name.to_owned(),
             start: wanted.start,
@@ -108,6 +111,7 @@ impl Consumer {
             closing: AtomicBool::new(false),
             reassigned: AtomicBool::new(false),
             failures: Failures::default(),
+            tokens,
             lag,
         });
         let (records, out) = mpsc::channel(wanted.max_in_flight + SLACK);

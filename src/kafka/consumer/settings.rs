@@ -40,11 +40,13 @@ pub(super) fn consumer_config(kafka: &Kafka, servers: &str, wanted: &Wanted<'_>)
         .set("auto.offset.reset", "earliest")
         // A process that was killed holds its partitions no longer than this (librdkafka: 45 s).
         .set("session.timeout.ms", "10000")
-        .set("topic.metadata.refresh.interval.ms", "30000")
         // What waits inside librdkafka, for each downlink (librdkafka: 64 MiB).
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.error.backoff.ms", "100")
         .set("statistics.interval.ms", "5000");
+    if config.get("topic.metadata.refresh.interval.ms").is_none() {
+        config.set("topic.metadata.refresh.interval.ms", "30000"); // topics that appear are found so soon (librdkafka: five minutes)
+    }
     for (name, value) in kafka.properties.iter().filter(|(name, _)| !OF_PRODUCERS.contains(&name.as_str())) {
         config.set(name, &value.value);
     }

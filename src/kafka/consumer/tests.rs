@@ -41,7 +41,7 @@ impl Bench {
     }
 
     fn join(&self, start: Start, max_in_flight: usize) -> (Consumer, Records) {
-        Consumer::start(&self.kafka, self.producer.servers(), &self.wanted(start, max_in_flight), Gauge::default()).unwrap()
+        Consumer::start(&self.kafka, &self.producer, &self.wanted(start, max_in_flight), Gauge::default()).unwrap()
     }
 
     /// Records with these numbers as values, all stored.

@@ -46,7 +46,6 @@ pub struct Downlinks {
 struct Running {
     settings: Downlink,
     cluster: Kafka,
-    servers: String,
     stop: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
 }
@@ -68,9 +67,9 @@ impl Downlinks {
 
     /// Ends those that a configuration does not have, or has otherwise: they settle and commit what is in flight, at most for `patience`.
     /// The others go on.
-    pub async fn retire(&self, config: &Config, outbox: &Outbox, patience: Duration) {
+    pub async fn retire(&self, config: &Config, patience: Duration) {
         let mut running = self.running.lock().await;
-        let (stays, goes): (Vec<_>, Vec<_>) = running.drain(..).partition(|running| running.is_in(config, outbox) && !running.task.is_finished());
+        let (stays, goes): (Vec<_>, Vec<_>) = running.drain(..).partition(|running| running.is_in(config) && !running.task.is_finished());
         *running = stays;
         end(goes, patience).await;
     }
@@ -96,15 +95,15 @@ impl Downlinks {
 
     /// `None`: there is no cluster of this name, or no Kafka at all.
     fn begin(&self, settings: &Downlink, config: &Config, outbox: &Outbox) -> Result<Option<Running>, KafkaError> {
-        let found = cluster(config, settings).zip(outbox.servers(settings.cluster())).zip(outbox.way(&settings.delivery));
-        let Some(((cluster, servers), way)) = found else { return Ok(None) };
+        let found = cluster(config, settings).zip(outbox.producer_of(settings.cluster())).zip(outbox.way(&settings.delivery));
+        let Some(((cluster, producer), way)) = found else { return Ok(None) };
         let lag = self.pipeline.metrics().downlink_lag.get_or_create_owned(&settings.name.as_str().into());
-        let (consumer, records) = Consumer::start(cluster, &servers, &wanted(settings), lag)?;
+        let (consumer, records) = Consumer::start(cluster, &producer, &wanted(settings), lag)?;
         let line = Line::new(settings, &self.pipeline, &self.hand, way, client(&settings.name));
         let (stop, stopped) = watch::channel(None);
         let task = tokio::spawn(line.run(consumer, records, stopped));
         tracing::info!(downlink = settings.name, group = settings.group, "the way down from Kafka is open");
-        Ok(Some(Running { settings: settings.clone(), cluster: cluster.clone(), servers, stop, task }))
+        Ok(Some(Running { settings: settings.clone(), cluster: cluster.clone(), stop, task }))
     }
 
     /// Ends all: no more records are taken, what is in flight is settled and committed, at most for `patience`.
@@ -116,10 +115,9 @@ impl Downlinks {
 
 impl Running {
     /// Whether a configuration has it just so.
-    fn is_in(&self, config: &Config, outbox: &Outbox) -> bool {
+    fn is_in(&self, config: &Config) -> bool {
         let same = config.downlinks.iter().any(|downlink| *downlink == self.settings);
-        let (kafka, servers) = (cluster(config, &self.settings), outbox.servers(self.settings.cluster()));
-        same && kafka == Some(&self.cluster) && servers.as_ref() == Some(&self.servers)
+        same && cluster(config, &self.settings) == Some(&self.cluster)
     }
 }
 
