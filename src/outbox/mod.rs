@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use self::{lane::Lanes, refused::Letters};
 pub use self::{renewal::Renewal, way::Way};
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure, OnRefusal, Route},
+    config::{Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
     kafka::{Inspection, KafkaError, Producer},
     metrics::Metrics,
@@ -144,6 +144,11 @@ impl Outbox {
         self.clusters.load().get(Kafka::DEFAULT).map(|cluster| cluster.producer.clone())
     }
 
+    /// The producer of a cluster.
+    pub fn producer_of(&self, cluster: &str) -> Option<Producer> {
+        self.clusters.load().get(cluster).map(|cluster| cluster.producer.clone())
+    }
+
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
         self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
@@ -161,7 +166,8 @@ impl Outbox {
     }
 }
 
-/// The Kafka topics of a cluster that a configuration can write to.
+/// The Kafka topics of a cluster that a configuration can write to; of the embedded one, where they come into being with it, also those that
+/// it reads.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
@@ -171,6 +177,14 @@ pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     };
     if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    let downlinks = || config.downlinks.iter().filter(|downlink| downlink.cluster() == cluster.name);
+    if downlinks().any(Downlink::buries) {
+        topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    if cluster.bootstrap == Bootstrap::Embedded {
+        let read = downlinks().flat_map(|downlink| &downlink.topics).filter(|topic| !topic.value.starts_with('^'));
+        topics.extend(read.map(|topic| Text::from(topic.value.as_str())));
     }
     if cluster.name == Kafka::DEFAULT {
         let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());
