@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::process::{self, wait};
@@ -42,14 +42,24 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Ports that nobody uses just now: Kafka must know them before it binds them, and get the same ones again.
+    /// Ports that nobody uses just now, for so many nodes: Kafka must know them before it binds them, and get the same ones again.
     ///
     /// # Errors
-    /// There are none.
-    pub(crate) fn free() -> Result<Self> {
-        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-        let [proxied, direct, controller] = listeners.each_ref().map(|listener| listener.local_addr().map(|address| address.port()));
-        Ok(Ports { proxied: proxied?, direct: direct?, controller: controller? })
+    /// There are not so many.
+    pub(crate) fn free(nodes: usize) -> Result<Vec<Self>> {
+        // Below those that the system gives to outgoing connections: while a broker is away, nobody may take its port, least of all the
+        // connection that looks for it.
+        let attempts = (0..10_000).map(|_| fastrand::u16(12_000..32_000));
+        let held: Vec<TcpListener> = attempts.flat_map(|port| TcpListener::bind(("127.0.0.1", port))).take(nodes * 3).collect();
+        let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
+        let ports: Vec<Ports> = ports
+            .as_chunks()
+            .0
+            .iter()
+            .map(|[proxied, direct, controller]| Ports { proxied: *proxied, direct: *direct, controller: *controller })
+            .collect();
+        ensure!(ports.len() == nodes, "no free ports between 12000 and 32000");
+        Ok(ports)
     }
 }
 

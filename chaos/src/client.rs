@@ -138,8 +138,9 @@ impl Client {
             let is_publishing = connected && *self.phase.borrow() == Phase::Publish;
             let mut due = Instant::now() + CONNECT_PATIENCE;
             while is_publishing && session.has_room() && out.len() < WAITING_BYTES {
-                due = pace.next_due();
-                if due > Instant::now() {
+                let next = pace.next_due();
+                if next > Instant::now() {
+                    due = next;
                     break;
                 }
                 pace.sent += 1.0;

@@ -179,16 +179,20 @@ impl Around {
         ready: Arc<Mutex<Option<u32>>>,
     ) -> Result<JoinHandle<()>> {
         self.spawn("operator", move |around| {
-            around.go(planned, || Ok(()), |fault| {
-                let Fault::Reload { kafka, by_signal } = fault else { return configuration.swap_guest() };
-                configuration.vary(*kafka)?;
-                // Held, so that the process is not waited for meanwhile, and its id not another's.
-                let ready = ready.lock();
-                match *ready {
-                    Some(id) if *by_signal => Ok(process::send(id, Signal::HUP)?),
-                    _ => Ok(()),
-                }
-            });
+            around.go(
+                planned,
+                || Ok(()),
+                |fault| {
+                    let Fault::Reload { kafka, by_signal } = fault else { return configuration.swap_guest() };
+                    configuration.vary(*kafka)?;
+                    // Held, so that the process is not waited for meanwhile, and its id not another's.
+                    let ready = ready.lock();
+                    match *ready {
+                        Some(id) if *by_signal => Ok(process::send(id, Signal::HUP)?),
+                        _ => Ok(()),
+                    }
+                },
+            );
         })
     }
 
@@ -198,25 +202,33 @@ impl Around {
     /// The system gives no thread.
     pub(crate) fn kafka(self, planned: Vec<Planned>, mut brokers: Vec<Broker>) -> Result<JoinHandle<Vec<Broker>>> {
         self.spawn("kafka", move |around| {
-            around.go(planned, || Ok(()), |fault| {
-                let (Fault::BrokerKill { node, time } | Fault::BrokerTerminate { node, time } | Fault::BrokerPause { node, time }) = fault
-                else {
-                    return Ok(());
-                };
-                let broker = brokers.get_mut(*node).context("there is no such broker")?;
-                match fault {
-                    Fault::BrokerPause { .. } => {
-                        broker.signal(Signal::STOP)?;
-                        around.enough.wait(*time);
-                        return broker.signal(Signal::CONT);
+            around.go(
+                planned,
+                || Ok(()),
+                |fault| {
+                    let (Fault::BrokerKill { node, time } | Fault::BrokerTerminate { node, time } | Fault::BrokerPause { node, time }) =
+                        fault
+                    else {
+                        return Ok(());
+                    };
+                    let broker = brokers.get_mut(*node).context("there is no such broker")?;
+                    match fault {
+                        Fault::BrokerPause { .. } => {
+                            broker.signal(Signal::STOP)?;
+                            around.enough.wait(*time);
+                            return broker.signal(Signal::CONT);
+                        }
+                        Fault::BrokerTerminate { .. } => broker.terminate()?,
+                        _ => broker.kill()?,
                     }
-                    Fault::BrokerTerminate { .. } => broker.terminate()?,
-                    _ => broker.kill()?,
-                }
-                around.enough.wait(*time);
-                broker.launch()?;
-                broker.await_up()
-            });
+                    around.enough.wait(*time);
+                    broker.launch()?;
+                    broker.await_up().or_else(|_| {
+                        broker.launch()?; // a port may have been taken meanwhile
+                        broker.await_up()
+                    })
+                },
+            );
             brokers
         })
     }
@@ -227,17 +239,21 @@ impl Around {
     /// The system gives no thread.
     pub(crate) fn network(self, planned: Vec<Planned>, proxies: Vec<Proxy>) -> Result<JoinHandle<()>> {
         self.spawn("network", move |around| {
-            around.go(planned, || Ok(()), |fault| {
-                let Fault::Network { node, trouble, time } = fault else { return Ok(()) };
-                let set = |trouble| {
-                    let hit = proxies.iter().enumerate().filter(|(index, _)| node.is_none_or(|node| node == *index));
-                    hit.for_each(|(_, proxy)| proxy.set(trouble));
-                };
-                set(Some(*trouble));
-                around.enough.wait(*time);
-                set(None);
-                Ok(())
-            });
+            around.go(
+                planned,
+                || Ok(()),
+                |fault| {
+                    let Fault::Network { node, trouble, time } = fault else { return Ok(()) };
+                    let set = |trouble| {
+                        let hit = proxies.iter().enumerate().filter(|(index, _)| node.is_none_or(|node| node == *index));
+                        hit.for_each(|(_, proxy)| proxy.set(trouble));
+                    };
+                    set(Some(*trouble));
+                    around.enough.wait(*time);
+                    set(None);
+                    Ok(())
+                },
+            );
         })
     }
 
@@ -247,24 +263,28 @@ impl Around {
     /// The system gives no thread.
     pub(crate) fn disk(self, planned: Vec<Planned>, disk: Disk) -> Result<JoinHandle<Disk>> {
         self.spawn("disk", move |around| {
-            around.go(planned, || Ok(()), |fault| {
-                match fault {
-                    Fault::DiskFull { time } => {
-                        let filled = disk.fill();
-                        around.enough.wait(*time);
-                        disk.free()?;
-                        return filled;
+            around.go(
+                planned,
+                || Ok(()),
+                |fault| {
+                    match fault {
+                        Fault::DiskFull { time } => {
+                            let filled = disk.fill();
+                            around.enough.wait(*time);
+                            disk.free()?;
+                            return filled;
+                        }
+                        Fault::DiskFrozen { time } => {
+                            disk.freeze()?;
+                            around.enough.wait(*time);
+                            disk.thaw()?;
+                        }
+                        Fault::DiskSlow { time } => disk.slow(Instant::now() + *time)?,
+                        _ => {}
                     }
-                    Fault::DiskFrozen { time } => {
-                        disk.freeze()?;
-                        around.enough.wait(*time);
-                        disk.thaw()?;
-                    }
-                    Fault::DiskSlow { time } => disk.slow(Instant::now() + *time)?,
-                    _ => {}
-                }
-                Ok(())
-            });
+                    Ok(())
+                },
+            );
             disk
         })
     }
@@ -275,16 +295,20 @@ impl Around {
     /// The system gives no thread.
     pub(crate) fn clients(self, planned: Vec<Planned>, clients: Vec<mpsc::Sender<Disturbance>>) -> Result<JoinHandle<()>> {
         self.spawn("clients", move |around| {
-            around.go(planned, || Ok(()), |fault| {
-                let Fault::Clients { disturbance, percent, pick } = fault else { return Ok(()) };
-                let mut dice = dice(*pick, "clients", 0);
-                for client in &clients {
-                    if dice.u64(0..100) < *percent {
-                        let _ = client.try_send(*disturbance); // one that is disturbed already, or is not connected
+            around.go(
+                planned,
+                || Ok(()),
+                |fault| {
+                    let Fault::Clients { disturbance, percent, pick } = fault else { return Ok(()) };
+                    let mut dice = dice(*pick, "clients", 0);
+                    for client in &clients {
+                        if dice.u64(0..100) < *percent {
+                            let _ = client.try_send(*disturbance); // one that is disturbed already, or is not connected
+                        }
                     }
-                }
-                Ok(())
-            });
+                    Ok(())
+                },
+            );
         })
     }
 }

@@ -24,7 +24,8 @@ impl Mark {
         out.push(self.class.0);
         out.extend_from_slice(&self.number.to_be_bytes());
         let key = mix(mix(self.seed, u64::from(self.client)), self.number << 8 | u64::from(self.class.0));
-        let filler_bytes = if key.is_multiple_of(LARGE_ONE_IN) { 2_000 + (key >> 32) as usize % 30_000 } else { 20 + (key >> 32) as usize % 200 };
+        let filler_bytes =
+            if key.is_multiple_of(LARGE_ONE_IN) { 2_000 + (key >> 32) as usize % 30_000 } else { 20 + (key >> 32) as usize % 200 };
         let end = out.len() + filler_bytes;
         let mut word = key;
         while out.len() < end {

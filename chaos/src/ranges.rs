@@ -69,7 +69,9 @@ impl Ranges {
             let (mut next, mut missing) = (*first, Vec::new());
             while next <= *last {
                 match others.peek().copied() {
-                    Some((_, end)) if end < next => drop(others.next()),
+                    Some((_, end)) if end < next => {
+                        others.next();
+                    }
                     Some((start, end)) if start <= next => next = end + 1,
                     Some((start, _)) => {
                         missing.push(next..start.min(last + 1));
@@ -89,7 +91,9 @@ impl Ranges {
 impl FromIterator<u64> for Ranges {
     fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
         let mut ranges = Ranges::default();
-        numbers.into_iter().for_each(|number| drop(ranges.insert(number)));
+        for number in numbers {
+            ranges.insert(number);
+        }
         ranges
     }
 }

@@ -73,10 +73,17 @@ impl Report {
             "  all      {:<11}  {:<12}  {:<8}  {} records read, {} repeated",
             self.sent, self.acknowledged, self.refused, self.records, self.repeats
         );
-        println!("acknowledged messages: {:.0} a second; longest silence {:.1} s", self.acknowledged as f64 / self.seconds, self.longest_silence);
+        println!(
+            "acknowledged messages: {:.0} a second; longest silence {:.1} s",
+            self.acknowledged as f64 / self.seconds,
+            self.longest_silence
+        );
         println!("connections: {}; starts of Hookgate that had to be tried again: {}", self.connections, self.failed_starts);
         if self.is_good() {
-            println!("✓ every acknowledged message is in Kafka, in its client's order, as often as promised, and nothing else (seed {})", self.seed);
+            println!(
+                "✓ every acknowledged message is in Kafka, in its client's order, as often as promised, and nothing else (seed {})",
+                self.seed
+            );
         }
         for line in &self.violations {
             println!("✗ {line}");

@@ -69,7 +69,10 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
     let targets = Targets { brokers: brokers.len(), fills: disk.fills(), freezes: disk.freezes() };
     let is_wanted = |lane| arguments.faults.is_empty() || arguments.faults.contains(&Some(lane));
     let plan = |lane| if is_wanted(lane) { schedule::plan(seed, lane, length, targets) } else { Vec::new() };
-    fs::write(folder.join("schedule.txt"), LANES.iter().flat_map(|(lane, ..)| plan(*lane)).map(|it| format!("{it:?}\n")).collect::<String>())?;
+    fs::write(
+        folder.join("schedule.txt"),
+        LANES.iter().flat_map(|(lane, ..)| plan(*lane)).map(|it| format!("{it:?}\n")).collect::<String>(),
+    )?;
     let ready = gate.ready();
     let lanes = Lanes {
         gate: around.clone().gate(plan(Lane::Gate), gate)?,
@@ -87,7 +90,7 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
     eprintln!("chaos: no more faults; everything is healed, and what is open is waited for");
     let (gate, brokers, disk) = spawn_blocking(move || lanes.heal()).await??;
     let books = fleet.settle(SETTLE_PATIENCE).await;
-    let mut report = Report {
+    let report = Report {
         seed,
         seconds,
         brokers: nodes,
@@ -105,6 +108,7 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
         violations: Vec::new(),
     };
     let judged = spawn_blocking(move || -> Result<Report> {
+        let mut report = report;
         judge(&mut report, gate, &books, &classes, &bootstrap, &troubles)?;
         drop((brokers, disk));
         Ok(report)

@@ -187,7 +187,8 @@ mod tests {
         assert_eq!(plan(1, Lane::Disk, HOUR, none), []);
         assert!(plan(1, Lane::Disk, HOUR, Targets { fills: true, ..none }).iter().all(|it| matches!(it.fault, Fault::DiskFull { .. })));
         for planned in plan(1, Lane::Kafka, HOUR, none).into_iter().chain(plan(1, Lane::Network, HOUR, none)) {
-            let (Fault::BrokerKill { node, .. } | Fault::BrokerTerminate { node, .. } | Fault::BrokerPause { node, .. }) = planned.fault else {
+            let (Fault::BrokerKill { node, .. } | Fault::BrokerTerminate { node, .. } | Fault::BrokerPause { node, .. }) = planned.fault
+            else {
                 assert!(matches!(planned.fault, Fault::Network { node: None | Some(0), .. }), "{planned:?}");
                 continue;
             };

@@ -230,7 +230,10 @@ mod tests {
         assert_eq!(session.take(Packet::PubRec { id: 1, code: 0x97 }, &mut out).unwrap(), Answer::Refused);
         let book = session.books.class(QOS_2).unwrap();
         let numbers = |ranges: &crate::ranges::Ranges| (0..5).filter(|number| ranges.contains(*number)).collect::<Vec<_>>();
-        assert_eq!((book.next, numbers(&book.acknowledged), numbers(&book.again), numbers(&book.refused)), (3, vec![1], vec![0, 2], vec![0]));
+        assert_eq!(
+            (book.next, numbers(&book.acknowledged), numbers(&book.again), numbers(&book.refused)),
+            (3, vec![1], vec![0, 2], vec![0])
+        );
         assert_eq!((session.open(), session.books.lost_sessions), (1, 0));
     }
 

@@ -48,13 +48,7 @@ impl Stage {
     ///
     /// # Errors
     /// What does not start.
-    pub(crate) async fn set(
-        arguments: &Arguments,
-        nodes: usize,
-        classes: &[ClassId],
-        folder: &Path,
-        troubles: &Troubles,
-    ) -> Result<Self> {
+    pub(crate) async fn set(arguments: &Arguments, nodes: usize, classes: &[ClassId], folder: &Path, troubles: &Troubles) -> Result<Self> {
         let start = Instant::now();
         let (brokers, proxies) = cluster(&arguments.kafka_libs, folder, nodes).await?;
         let join = |addresses: Vec<SocketAddr>| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
@@ -67,8 +61,8 @@ impl Stage {
         let configuration = Configuration::write(folder.join("hookgate.toml"), data, servers, classes, &arguments.guest)
             .with_context(|| format!("the configuration, or {}", arguments.guest.display()))?;
         let mut gate = Gate::new(&arguments.hookgate, &configuration.file, &folder.join("hookgate.log"), troubles.clone())?;
-        let mut failures = 0;
         let gate = tokio::task::spawn_blocking(move || {
+            let mut failures = 0;
             let started = gate.start(|| {
                 failures += 1;
                 failures == FIRST_STARTS
@@ -81,7 +75,7 @@ impl Stage {
 
 /// Brokers that answer, each behind a proxy of its own.
 async fn cluster(libs: &Path, folder: &Path, nodes: usize) -> Result<(Vec<Broker>, Vec<Proxy>)> {
-    let ports = (0..nodes).map(|_| Ports::free()).collect::<Result<Vec<_>>>()?;
+    let ports = Ports::free(nodes)?;
     let mut proxies = Vec::new();
     for ports in &ports {
         proxies.push(Proxy::start(([127, 0, 0, 1], ports.proxied).into()).await?);
@@ -90,7 +84,8 @@ async fn cluster(libs: &Path, folder: &Path, nodes: usize) -> Result<(Vec<Broker
     let (libs, folder) = (libs.to_owned(), folder.to_owned());
     let brokers = tokio::task::spawn_blocking(move || {
         let prepare = |(index, advertised): (usize, &SocketAddr)| {
-            let (libs, folder, ports, advertised) = (libs.clone(), folder.join(format!("broker-{}", index + 1)), ports.clone(), *advertised);
+            let (libs, folder, ports, advertised) =
+                (libs.clone(), folder.join(format!("broker-{}", index + 1)), ports.clone(), *advertised);
             thread::spawn(move || Broker::prepare(&libs, &folder, index, &ports, advertised))
         };
         let prepared: Vec<_> = advertised.iter().enumerate().map(prepare).collect();

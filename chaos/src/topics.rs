@@ -27,14 +27,17 @@ pub(crate) async fn create(bootstrap: &str, classes: &[ClassId], brokers: usize)
     let (copies, in_sync) = safety(brokers);
     let in_sync = in_sync.to_string();
     let names: Vec<String> = classes.iter().filter_map(|id| id.class()).map(|class| class.kafka_topic()).collect();
-    let topic = |name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(copies as i32)).set("min.insync.replicas", &in_sync);
-    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| topic(name)).collect();
+    let replication = TopicReplication::Fixed(copies as i32);
+    let topics = names.iter().map(|name| NewTopic::new(name, PARTITIONS, replication).set("min.insync.replicas", &in_sync));
+    let topics: Vec<NewTopic<'_>> = topics.collect();
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     let deadline = Instant::now() + CREATION_PATIENCE;
     loop {
         let made = admin.create_topics(&topics, &AdminOptions::new().operation_timeout(Some(PATIENCE))).await;
         let failed = match made {
-            Ok(results) => results.into_iter().find_map(|result| result.err().filter(|(_, code)| !is_there(*code))).map(|failed| format!("{failed:?}")),
+            Ok(results) => {
+                results.into_iter().find_map(|result| result.err().filter(|(_, code)| !is_there(*code))).map(|failed| format!("{failed:?}"))
+            }
             Err(error) => Some(error.to_string()),
         };
         let Some(failed) = failed else { return Ok(()) };
@@ -68,7 +71,8 @@ pub(crate) fn consumer(bootstrap: &str, isolation: &str) -> Result<BaseConsumer>
 pub(crate) fn ends(consumer: &BaseConsumer, topics: &[String]) -> Result<Vec<i64>> {
     let partitions = topics.iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| (topic, partition)));
     let end = |(topic, partition): (&String, i32)| {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE).with_context(|| format!("asking for the end of {topic} {partition}"))?;
+        let (_, end) =
+            consumer.fetch_watermarks(topic, partition, PATIENCE).with_context(|| format!("asking for the end of {topic} {partition}"))?;
         Ok(end)
     };
     partitions.map(end).collect()

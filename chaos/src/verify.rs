@@ -53,7 +53,8 @@ pub(crate) fn await_committed(bootstrap: &str, classes: &[ClassId]) -> Result<Ve
     loop {
         let (stable, end) = (ends(&committed, &topics)?, ends(&all, &topics)?);
         let partitions = topics.iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| format!("{topic} {partition}")));
-        let open: Vec<String> = partitions.zip(stable.iter().zip(&end)).filter(|(_, (stable, end))| stable < end).map(|(name, _)| name).collect();
+        let open: Vec<String> =
+            partitions.zip(stable.iter().zip(&end)).filter(|(_, (stable, end))| stable < end).map(|(name, _)| name).collect();
         if open.is_empty() || Instant::now() > deadline {
             return Ok(open);
         }
