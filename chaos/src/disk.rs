@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::process::run;
 
@@ -98,15 +98,6 @@ impl Disk {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
-    }
-
-    /// Bytes that are left.
-    ///
-    /// # Errors
-    /// The system says no.
-    pub(crate) fn left(&self) -> Result<u64> {
-        let space = fstatvfs(File::open(&self.folder)?)?;
-        Ok(space.f_bavail * space.f_frsize)
     }
 
     /// Holds writers up.

@@ -41,7 +41,7 @@ use std::{fs, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use self::{arguments::Arguments, report::Report};
+use self::arguments::Arguments;
 
 fn main() -> ExitCode {
     match go(Arguments::parse()) {

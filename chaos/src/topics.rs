@@ -27,8 +27,9 @@ pub(crate) async fn create(bootstrap: &str, classes: &[ClassId], brokers: usize)
     let (copies, in_sync) = safety(brokers);
     let in_sync = in_sync.to_string();
     let names: Vec<String> = classes.iter().filter_map(|id| id.class()).map(|class| class.kafka_topic()).collect();
-    let replication = TopicReplication::Fixed(copies as i32);
-    let topics = names.iter().map(|name| NewTopic::new(name, PARTITIONS, replication).set("min.insync.replicas", &in_sync));
+    let topics = names
+        .iter()
+        .map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(copies as i32)).set("min.insync.replicas", &in_sync));
     let topics: Vec<NewTopic<'_>> = topics.collect();
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     let deadline = Instant::now() + CREATION_PATIENCE;
