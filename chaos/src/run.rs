@@ -80,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
         disk: around.clone().disk(plan(Lane::Disk), disk)?,
         others: vec![
             around.clone().operator(plan(Lane::Operator), configuration, ready)?,
-            around.clone().network(plan(Lane::Network), proxies)?,
+            around.clone().network(plan(Lane::Network), proxies.clone())?,
             around.clone().clients(plan(Lane::Clients), fleet.disturbances.clone())?,
         ],
     };
@@ -110,7 +110,7 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
     let judged = spawn_blocking(move || -> Result<Report> {
         let mut report = report;
         judge(&mut report, gate, &books, &classes, &bootstrap, &troubles)?;
-        drop((brokers, disk));
+        drop((brokers, proxies, disk));
         Ok(report)
     });
     judged.await?
