@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// What faults are done to: gate, operator, kafka, network, disk, clients; all of them by default, `none` for none
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = lane)]
     pub(crate) faults: Vec<Option<Lane>>,
+    /// Of all kinds together; fewer where one takes longer than the next one is away
+    #[arg(long, default_value_t = 20.0, value_name = "N", value_parser = per_minute)]
+    pub(crate) faults_per_minute: f64,
     /// MQTT clients, each with a session of its own
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) clients: u32,
@@ -59,6 +62,11 @@ pub(crate) struct Arguments {
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes: f64 = text.parse().map_err(|_| "a number of minutes, for example 30 or 0.5")?;
     if (0.05..=10_000.0).contains(&minutes) { Ok(minutes) } else { Err("between 0.05 and 10000".to_owned()) }
+}
+
+fn per_minute(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number, for example 20")?;
+    if (0.1..=600.0).contains(&number) { Ok(number) } else { Err("between 0.1 and 600".to_owned()) }
 }
 
 fn nodes(text: &str) -> Result<usize, String> {

@@ -23,6 +23,8 @@ use crate::{
 
 /// How often the process is looked at between faults.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between the end of a fault and the next one of its lane, at least: what is broken all the time proves nothing.
+const BREATH: Duration = Duration::from_secs(1);
 /// Starts in a row that may fail, because something is broken: about 20 s of them.
 const MANY_STARTS: u32 = 40;
 
@@ -96,8 +98,9 @@ pub(crate) struct Around {
 impl Around {
     /// Does each fault when it is due and `act` when it is; ends when it is enough. `idle` is done meanwhile.
     fn go(&self, planned: Vec<Planned>, mut idle: impl FnMut() -> Result<()>, mut act: impl FnMut(&Fault) -> Result<()>) {
+        let mut over = self.start;
         for Planned { at, fault } in planned {
-            let due = self.start + at;
+            let due = (self.start + at).max(over + BREATH);
             loop {
                 if let Err(error) = idle() {
                     self.troubles.note(format!("the harness itself: {error:#}"));
@@ -114,6 +117,7 @@ impl Around {
                 self.troubles.note(format!("the harness itself: {fault}: {error:#}"));
             }
             self.log.healed(&fault);
+            over = Instant::now();
         }
         while !self.enough.wait(LOOK) {
             if let Err(error) = idle() {

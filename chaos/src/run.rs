@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments, seed: u64, folder: &Path) -> Resul
     let around = Around { start, enough: Enough::default(), log: Arc::clone(&log), troubles: troubles.clone() };
     let targets = Targets { brokers: brokers.len(), fills: disk.fills(), freezes: disk.freezes() };
     let is_wanted = |lane| arguments.faults.is_empty() || arguments.faults.contains(&Some(lane));
-    let plan = |lane| if is_wanted(lane) { schedule::plan(seed, lane, length, targets) } else { Vec::new() };
+    let plan = |lane| if is_wanted(lane) { schedule::plan(seed, lane, length, arguments.faults_per_minute, targets) } else { Vec::new() };
     fs::write(
         folder.join("schedule.txt"),
         LANES.iter().flat_map(|(lane, ..)| plan(*lane)).map(|it| format!("{it:?}\n")).collect::<String>(),

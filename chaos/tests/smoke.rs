@@ -22,7 +22,8 @@ fn a_short_run_keeps_every_promise() {
     }
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("report.json");
-    let arguments = ["--minutes", "0.3", "--seed", "6", "--kafka-nodes", "1", "--clients", "8", "--rate", "1000"];
+    let arguments =
+        ["--minutes", "0.3", "--seed", "6", "--kafka-nodes", "1", "--clients", "8", "--rate", "1000", "--faults-per-minute", "60"];
     let mut command = Command::new(harness);
     command.args(arguments).arg("--folder").arg(folder.path()).arg("--hookgate").arg(hookgate).arg("--guest").arg(guest);
     let output = command.arg("--json").arg(&json).output().unwrap();
