@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// Writes the results to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Kinds of messages: qos1, qos2, spool, once, strict; all of them by default
+    /// Kinds of messages: qos1, qos2, spool, once, strict, once1, fan; all of them by default
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) classes: Vec<ClassId>,
     /// What faults are done to: gate, operator, kafka, network, disk, clients; all of them by default, `none` for none

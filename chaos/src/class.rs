@@ -2,16 +2,22 @@
 
 use std::str::FromStr;
 
-/// Messages of one kind: how they are published, what their route says, and what must then hold.
+/// Messages of one kind: how they are published, and where they go.
 #[derive(Debug)]
 pub(crate) struct Class {
-    /// In `--classes`, in MQTT topics and in what is printed.
+    /// In `--classes`, in topics and in what is printed.
     pub(crate) name: &'static str,
     pub(crate) qos: u8,
     /// Of all messages, relative to the others.
     pub(crate) weight: u32,
-    /// Lines of the route beside hook, filter and topic.
-    pub(crate) route: &'static str,
+    /// Each with a Kafka topic of its own.
+    pub(crate) routes: &'static [Route],
+}
+
+/// What a route says beside hook, filter and topic, and what must then hold.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) lines: &'static str,
     /// When a message may be there more than once.
     pub(crate) repeats: Repeats,
 }
@@ -26,24 +32,35 @@ pub(crate) enum Repeats {
     AfterFaults,
 }
 
+const GUARDED: Route = Route {
+    lines: "guests = [\"gate\"]\non_failure = { retry = 5, backoff = \"50ms\", then = \"deny\" }",
+    repeats: Repeats::WhenSentAgain,
+};
+const PLAIN: Route = Route { lines: "", repeats: Repeats::WhenSentAgain };
+const SPOOLED: Route = Route { lines: "ack = \"spool\"", repeats: Repeats::AfterFaults };
+const ONCE: Route = Route { lines: "delivery = \"exactly-once\"", repeats: Repeats::Never };
+const STRICT: Route = Route { lines: "max_in_flight = 1", repeats: Repeats::WhenSentAgain };
+
 /// All there are; a class's place is its number in payloads.
 pub(crate) const CLASSES: &[Class] = &[
-    Class { name: "qos1", qos: 1, weight: 6, route: "guests = [\"gate\"]", repeats: Repeats::WhenSentAgain },
-    Class { name: "qos2", qos: 2, weight: 3, route: "", repeats: Repeats::WhenSentAgain },
-    Class { name: "spool", qos: 1, weight: 3, route: "ack = \"spool\"", repeats: Repeats::AfterFaults },
-    Class { name: "once", qos: 2, weight: 3, route: "delivery = \"exactly-once\"", repeats: Repeats::Never },
-    Class { name: "strict", qos: 1, weight: 1, route: "max_in_flight = 1", repeats: Repeats::WhenSentAgain },
+    Class { name: "qos1", qos: 1, weight: 6, routes: &[GUARDED] },
+    Class { name: "qos2", qos: 2, weight: 3, routes: &[PLAIN] },
+    Class { name: "spool", qos: 1, weight: 3, routes: &[SPOOLED] },
+    Class { name: "once", qos: 2, weight: 3, routes: &[ONCE] },
+    Class { name: "strict", qos: 1, weight: 1, routes: &[STRICT] },
+    Class { name: "once1", qos: 1, weight: 2, routes: &[ONCE] },
+    Class { name: "fan", qos: 2, weight: 1, routes: &[PLAIN, SPOOLED, ONCE] },
 ];
 
 impl Class {
-    /// Its Kafka topic.
-    pub(crate) fn kafka_topic(&self) -> String {
-        format!("chaos-{}", self.name)
-    }
-
     /// Where a client publishes it.
     pub(crate) fn mqtt_topic(&self, client: u32) -> String {
         format!("chaos/{}/{client}", self.name)
+    }
+
+    /// The Kafka topic of its route `route`.
+    fn kafka_topic(&self, route: usize) -> String {
+        if route == 0 { format!("chaos-{}", self.name) } else { format!("chaos-{}-{}", self.name, route + 1) }
     }
 }
 
@@ -64,6 +81,12 @@ impl ClassId {
     pub(crate) fn name(self) -> &'static str {
         self.class().map_or("?", |class| class.name)
     }
+
+    /// Where its messages arrive.
+    pub(crate) fn streams(self) -> impl Iterator<Item = Stream> {
+        let routes = self.class().map_or(0, |class| class.routes.len());
+        (0..routes).map(move |route| Stream { class: self, route })
+    }
 }
 
 impl FromStr for ClassId {
@@ -73,6 +96,28 @@ impl FromStr for ClassId {
         let names = || CLASSES.iter().map(|class| class.name).collect::<Vec<_>>().join(", ");
         ClassId::all().find(|id| id.name() == name).ok_or_else(|| format!("there are {}", names()))
     }
+}
+
+/// The messages of a class by one of its routes: a Kafka topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stream {
+    pub(crate) class: ClassId,
+    pub(crate) route: usize,
+}
+
+impl Stream {
+    pub(crate) fn kafka_topic(self) -> String {
+        self.class.class().map(|class| class.kafka_topic(self.route)).unwrap_or_default()
+    }
+
+    pub(crate) fn route(self) -> Option<&'static Route> {
+        self.class.class()?.routes.get(self.route)
+    }
+}
+
+/// Those of several classes, in their order.
+pub(crate) fn streams(classes: &[ClassId]) -> Vec<Stream> {
+    classes.iter().flat_map(|class| class.streams()).collect()
 }
 
 /// The client id of a client, and the key of its records.

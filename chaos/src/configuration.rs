@@ -8,7 +8,10 @@ use std::{
 use anyhow::Result;
 use parking_lot::Mutex;
 
-use crate::class::ClassId;
+use crate::{
+    class::{ClassId, Stream, streams},
+    topics::DEAD_LETTERS,
+};
 
 /// The file, what stands in it, and the guest beside it.
 pub(crate) struct Configuration {
@@ -77,19 +80,18 @@ impl Configuration {
              [mqtt]\ndenied_publish = \"disconnect\"\nsys_interval_s = 0\n\
              [[listener]]\nname = \"mqtt\"\nbind = \"127.0.0.1:0\"\n\
              [kafka]\nbootstrap_servers = {servers:?}\nlinger_ms = {linger_ms}\ndrain_timeout_ms = 5000\n\
+             dead_letter_topic = \"{DEAD_LETTERS}\"\n\
              [kafka.properties]\n\"socket.timeout.ms\" = \"10000\"\n\
              [[guest]]\nname = \"gate\"\npath = \"gate.wasm\"\n",
             data = self.data.to_string_lossy(),
             servers = self.servers,
             linger_ms = 5 + variant.kafka % 3,
         );
-        for class in self.classes.iter().filter_map(|id| id.class()) {
-            let (name, topic) = (class.name, class.kafka_topic());
+        for stream in streams(&self.classes) {
+            let (name, topic) = (stream.class.name(), stream.kafka_topic());
+            let lines = stream.route().map_or("", |route| route.lines);
             text += "[[route]]\nhook = \"message.publish\"\nformat = \"raw\"\n";
-            text += &format!("filter = \"chaos/{name}/+\"\ntopic = \"{topic}\"\n{}\n", class.route);
-            if class.route.contains("guests") {
-                text += "on_failure = { retry = 5, backoff = \"50ms\", then = \"deny\" }\n";
-            }
+            text += &format!("name = \"{topic}\"\nfilter = \"chaos/{name}/+\"\ntopic = \"{topic}\"\n{lines}\n");
         }
         for extra in 0..variant.routes % 4 {
             text += &format!("[[route]]\nhook = \"message.publish\"\nfilter = \"nobody/{extra}\"\ntopic = \"{}\"\n", self.any_topic());
@@ -98,7 +100,7 @@ impl Configuration {
     }
 
     fn any_topic(&self) -> String {
-        self.classes.first().and_then(|id| id.class()).map(|class| class.kafka_topic()).unwrap_or_default()
+        streams(&self.classes).first().copied().map(Stream::kafka_topic).unwrap_or_default()
     }
 }
 

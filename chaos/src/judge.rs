@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     books::Books,
-    class::{ClassId, Repeats, client_id},
+    class::{ClassId, Repeats, Stream, client_id},
     payload::Mark,
     ranges::Ranges,
 };
@@ -22,8 +22,8 @@ const EXAMPLES: usize = 20;
 /// A record as Kafka has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record<'a> {
-    /// The class whose topic it is.
-    pub(crate) class: ClassId,
+    /// Whose topic it is; `None`: the dead letters.
+    pub(crate) stream: Option<Stream>,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) key: &'a [u8],
@@ -90,7 +90,7 @@ impl Findings {
     }
 }
 
-/// What the judge has seen of one client's class.
+/// What the judge has seen of one client's messages in one topic.
 #[derive(Debug, Default)]
 struct Seen {
     numbers: Ranges,
@@ -105,7 +105,7 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
-    /// Messages that are in Kafka.
+    /// Messages that are in Kafka, in each topic of its class.
     pub(crate) stored: u64,
     /// Records beyond the first of their message.
     pub(crate) repeats: u64,
@@ -117,7 +117,7 @@ pub(crate) struct Judge<'a> {
     books: &'a [Books],
     /// Whether anything was broken.
     faults: bool,
-    seen: BTreeMap<(u32, ClassId), Seen>,
+    seen: BTreeMap<(u32, Stream), Seen>,
     findings: Findings,
     scratch: Vec<u8>,
     pub(crate) records: u64,
@@ -131,14 +131,16 @@ impl<'a> Judge<'a> {
     /// Notes the next record; those of one partition come in its order.
     pub(crate) fn note(&mut self, record: &Record<'_>) {
         self.records += 1;
-        let Record { class, partition, offset, .. } = *record;
-        let place = || format!("in chaos-{} partition {partition} offset {offset}", class.name());
-        let (mark, again) = match self.identify(record) {
+        let Record { stream, partition, offset, .. } = *record;
+        let topic = || stream.map_or_else(|| "the dead letters".to_owned(), Stream::kafka_topic);
+        let place = || format!("in {} partition {partition} offset {offset}", topic());
+        let Some(stream) = stream else { return self.findings.note(Wrong::Trouble, 1, || format!("a record {}", place())) };
+        let (mark, again) = match self.identify(stream, record) {
             Ok(known) => known,
             Err(why) => return self.findings.note(Wrong::Invented, 1, || format!("{}: {why}", place())),
         };
-        let who = || format!("{} {} {} {}", client_id(mark.client), class.name(), mark.number, place());
-        let seen = self.seen.entry((mark.client, class)).or_default();
+        let who = || format!("{} {} {} {}", client_id(mark.client), stream.class.name(), mark.number, place());
+        let seen = self.seen.entry((mark.client, stream)).or_default();
         let expected = *seen.partition.get_or_insert(partition);
         if expected != partition {
             self.findings.note(Wrong::Astray, 1, || format!("{}, not {expected}", who()));
@@ -146,7 +148,7 @@ impl<'a> Judge<'a> {
         let last = seen.numbers.last();
         if !seen.numbers.insert(mark.number) {
             seen.repeats += 1;
-            match class.class().map(|class| class.repeats) {
+            match stream.route().map(|route| route.repeats) {
                 Some(Repeats::Never) => self.findings.note(Wrong::Twice, 1, who),
                 Some(Repeats::WhenSentAgain) if !again || !self.faults => self.findings.note(Wrong::Unexplained, 1, who),
                 Some(Repeats::AfterFaults) if !self.faults => self.findings.note(Wrong::Unexplained, 1, who),
@@ -158,12 +160,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Whose it is, and whether its client sent it more than once.
-    fn identify(&mut self, record: &Record<'_>) -> Result<(Mark, bool), String> {
+    fn identify(&mut self, stream: Stream, record: &Record<'_>) -> Result<(Mark, bool), String> {
         let mark = Mark::read(record.value, &mut self.scratch)?;
         if mark.seed != self.seed {
             return Err(format!("of another run: {mark:?}"));
         }
-        if mark.class != record.class {
+        if mark.class != stream.class {
             return Err(format!("a message of class {}", mark.class.name()));
         }
         if record.key != client_id(mark.client).as_bytes() {
@@ -182,16 +184,18 @@ impl<'a> Judge<'a> {
             let client = client_id(books.client);
             for book in &books.classes {
                 let class = book.class.name();
-                let seen = self.seen.get(&(books.client, book.class)).unwrap_or(&nothing);
-                for number in book.acknowledged.without(&seen.numbers) {
-                    self.findings.note(Wrong::Lost, 1, || format!("{client} {class} {number}"));
-                }
                 let tally = tallies.entry(book.class).or_insert_with(|| Tally { class, ..Tally::default() });
+                for stream in book.class.streams() {
+                    let seen = self.seen.get(&(books.client, stream)).unwrap_or(&nothing);
+                    for number in book.acknowledged.without(&seen.numbers) {
+                        self.findings.note(Wrong::Lost, 1, || format!("{client} {class} {number} in {}", stream.kafka_topic()));
+                    }
+                    tally.stored += seen.numbers.len();
+                    tally.repeats += seen.repeats;
+                }
                 tally.sent += book.next;
                 tally.acknowledged += book.acknowledged.len();
                 tally.refused += book.refused.len();
-                tally.stored += seen.numbers.len();
-                tally.repeats += seen.repeats;
             }
             if books.lost_sessions > 0 {
                 self.findings.note(Wrong::Session, books.lost_sessions, || format!("{client}: {} times", books.lost_sessions));
@@ -212,6 +216,7 @@ mod tests {
     const QOS_1: ClassId = ClassId(0);
     const SPOOL: ClassId = ClassId(2);
     const ONCE: ClassId = ClassId(3);
+    const FAN: ClassId = ClassId(6);
 
     /// What one client knows: it sent `next` messages.
     fn books(class: ClassId, next: u64, acknowledged: &[u64], again: &[u64]) -> Books {
@@ -234,7 +239,8 @@ mod tests {
         let mut judge = Judge::new(SEED, &all, faults);
         for (offset, (partition, number)) in stored.iter().enumerate() {
             let value = value(class, *number);
-            judge.note(&Record { class, partition: *partition, offset: offset as i64, key: client_id(0).as_bytes(), value: &value });
+            let stream = class.streams().next();
+            judge.note(&Record { stream, partition: *partition, offset: offset as i64, key: client_id(0).as_bytes(), value: &value });
         }
         let (findings, tallies) = judge.finish();
         assert_eq!(findings.counts(), expected, "{:?}", findings.lines());
@@ -269,6 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_several_routes_must_be_in_all_their_topics() {
+        let all = [books(FAN, 1, &[0], &[])];
+        let value = value(FAN, 0);
+        for missing in 0..3 {
+            let mut judge = Judge::new(SEED, &all, true);
+            for stream in FAN.streams().filter(|stream| stream.route != missing) {
+                judge.note(&Record { stream: Some(stream), partition: 0, offset: 0, key: client_id(0).as_bytes(), value: &value });
+            }
+            assert_eq!(judge.finish().0.counts(), [(Wrong::Lost, 1)]);
+        }
+    }
+
+    #[test]
+    fn dead_letters_are_trouble() {
+        let mut judge = Judge::new(SEED, &[], true);
+        judge.note(&Record { stream: None, partition: 0, offset: 0, key: b"", value: b"" });
+        assert_eq!(judge.finish().0.counts(), [(Wrong::Trouble, 1)]);
+    }
+
+    #[test]
     fn what_nobody_sent_like_this_is_invented() {
         let good = value(QOS_1, 0);
         let mut spoilt = good.clone();
@@ -285,7 +311,7 @@ mod tests {
         ] {
             let all = [books(QOS_1, 1, &[], &[])];
             let mut judge = Judge::new(SEED, &all, true);
-            judge.note(&Record { class, partition: 0, offset: 0, key, value });
+            judge.note(&Record { stream: class.streams().next(), partition: 0, offset: 0, key, value });
             assert_eq!(judge.finish().0.counts(), [(Wrong::Invented, 1)]);
         }
     }

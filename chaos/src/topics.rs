@@ -10,10 +10,15 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 
-use crate::{broker::safety, class::ClassId};
+use crate::{
+    broker::safety,
+    class::{ClassId, Stream, streams},
+};
 
 /// Of each topic.
 pub(crate) const PARTITIONS: i32 = 3;
+/// Where nothing may arrive.
+pub(crate) const DEAD_LETTERS: &str = "chaos-dead-letters";
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Until the topics are there.
@@ -26,7 +31,8 @@ const CREATION_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn create(bootstrap: &str, classes: &[ClassId], brokers: usize) -> Result<()> {
     let (copies, in_sync) = safety(brokers);
     let in_sync = in_sync.to_string();
-    let names: Vec<String> = classes.iter().filter_map(|id| id.class()).map(|class| class.kafka_topic()).collect();
+    let mut names: Vec<String> = streams(classes).into_iter().map(Stream::kafka_topic).collect();
+    names.push(DEAD_LETTERS.to_owned());
     let topics = names
         .iter()
         .map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(copies as i32)).set("min.insync.replicas", &in_sync));

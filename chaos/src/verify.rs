@@ -1,17 +1,18 @@
 //! Reads every topic from its beginning, as a consumer that sees committed records only, and shows each record to the judge.
 
 use std::{
+    collections::HashMap,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rdkafka::{Message as _, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError};
 
 use crate::{
-    class::ClassId,
+    class::{ClassId, Stream, streams},
     judge::{Judge, Record},
-    topics::{PARTITIONS, consumer, ends},
+    topics::{DEAD_LETTERS, PARTITIONS, consumer, ends},
 };
 
 /// How long Kafka may be silent.
@@ -22,7 +23,7 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_secs(120);
 const QUIET: Duration = Duration::from_secs(3);
 
 fn topics(classes: &[ClassId]) -> Vec<String> {
-    classes.iter().filter_map(|id| id.class()).map(|class| class.kafka_topic()).collect()
+    streams(classes).into_iter().map(Stream::kafka_topic).chain([DEAD_LETTERS.to_owned()]).collect()
 }
 
 /// Waits until nothing arrives any more, at most `patience`; what is spooled arrives late.
@@ -77,14 +78,14 @@ pub(crate) fn read(bootstrap: &str, classes: &[ClassId], judge: &mut Judge<'_>) 
         }
     }
     consumer.assign(&assignment)?;
+    let known: HashMap<String, Stream> = streams(classes).into_iter().map(|stream| (stream.kafka_topic(), stream)).collect();
     let mut heard = Instant::now();
     while left > 0 {
         match consumer.poll(Duration::from_millis(500)) {
             Some(Ok(message)) => {
-                let class = classes.iter().find(|id| id.class().is_some_and(|class| class.kafka_topic() == message.topic()));
-                let class = *class.context("a record of a topic that was not asked for")?;
+                let stream = known.get(message.topic()).copied();
                 judge.note(&Record {
-                    class,
+                    stream,
                     partition: message.partition(),
                     offset: message.offset(),
                     key: message.key().unwrap_or_default(),
