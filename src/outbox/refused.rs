@@ -122,8 +122,8 @@ fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64) -> Record 
         header("reason", refusal.text().clone()),
         header("time", now_ms.to_string().into()),
     ]);
-    let partition = Choice::Key; // the other topic's partitions are others
-    Record { topic: topic.clone(), partition, headers, ..record }
+    // By its key: the partition that it was to have is another topic's.
+    Record { topic: topic.clone(), headers, partition: Choice::default(), ..record }
 }
 
 #[cfg(test)]
@@ -134,13 +134,13 @@ mod tests {
     #[test]
     fn a_letter_is_the_record_with_the_reason() {
         let header = |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
-        let own = header("event-id", "00ff");
+        let own = header("verified", "true");
         let record = Record {
             topic: "t".into(),
             key: Some("k".into()),
-            partition: Choice::Fixed(7),
+            partition: Choice::Fixed(3),
             value: "v".into(),
-            id: Some(RecordId { event: 1, part: 0 }),
+            id: Some(RecordId { event: 255, part: 0 }),
             headers: vec![own.clone()],
             timestamp_ms: 7,
         };
@@ -152,6 +152,6 @@ mod tests {
             header("reason", "a record of 9 bytes"),
             header("time", "12"),
         ];
-        assert_eq!(letter, Record { topic: "dead".into(), partition: Choice::Key, headers: expected.to_vec(), ..record });
+        assert_eq!(letter, Record { topic: "dead".into(), headers: expected.to_vec(), partition: Choice::default(), ..record });
     }
 }

@@ -9,6 +9,7 @@ mod ask;
 mod capture;
 mod chain;
 mod complaints;
+mod descent;
 mod exchange;
 mod format;
 mod json;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 
 pub use self::{
     access::{Permissions, Refused},
+    descent::{Descended, Fallen},
     exchange::Exchange,
     plan::Plan,
 };
