@@ -11,6 +11,7 @@ mod breaker;
 mod capture;
 mod delivery;
 mod downlink;
+mod field;
 mod guest;
 mod kafka;
 mod key;
@@ -20,6 +21,7 @@ mod mqtt;
 mod network;
 mod problem;
 mod reader;
+mod record;
 mod redis;
 mod rollout;
 mod route;
@@ -46,6 +48,7 @@ pub use self::{
     capture::Capture,
     delivery::{Ack, Delivery, Guarantee, OnRefusal},
     downlink::{Downlink, MessageTemplate, OnUnfit, RecordField, RecordPart, RecordText, RecordTextError, Start, UserProperties},
+    field::Field,
     guest::{Grant, Guest, Isolation, StateBackend},
     kafka::{Bootstrap, Credentials, Gssapi, Identity, Kafka, KafkaTls, NewTopics, OauthBearer, Pem, Sasl, Tuning},
     key::{Key, KeyKind},
@@ -54,13 +57,14 @@ pub use self::{
     mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
+    record::{Format, PartitionRule, PayloadEncoding, RecordTemplate, TimestampRule, is_kafka_topic},
     rollout::{Canary, Rollout, Shadow, Trial},
-    route::{Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
+    route::{OnFailure, Retry, Route},
     runtime::Runtime,
     secret::Secret,
     spool::{Spool, WhenFull},
     store::{Store, SyncPolicy},
-    template::{Field, Part, Template, TemplateError},
+    template::{Part, Template, TemplateError},
     tenant::{Ceilings, Tenant},
     tls::{ClientCertificates, Tls, TlsVersion},
 };

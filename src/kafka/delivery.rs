@@ -21,7 +21,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{bounds::Bounds, failures::Failures, tokens::Tokens, topics::Counters};
+use super::{bounds::Bounds, failures::Failures, partition::Partitions, tokens::Tokens, topics::Counters};
 use crate::{
     event::{Outcome, Receipt, Refusal, Text},
     metrics::Metrics,
@@ -114,6 +114,11 @@ impl Pending {
         Pending { end: Some(end), bytes, counters, shared: Arc::clone(shared) }
     }
 
+    /// Those of its topic.
+    pub(super) fn partitions(&self) -> &Partitions {
+        &self.counters.partitions
+    }
+
     fn store(self) {
         self.counters.took(self.bytes);
         self.settle(Outcome::Stored);
@@ -168,7 +173,10 @@ fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outc
             (refused(Refusal::Unauthorized, format!("no right to write to topic {topic}: give the Kafka user WRITE on it")), "unauthorized")
         }
         C::PolicyViolation | C::ThrottlingQuotaExceeded => (refused(Refusal::Quota, format!("topic {topic}: {code}")), "quota"),
-        C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition | C::InvalidTopic => {
+        C::UnknownPartition => {
+            (refused(Refusal::Other, format!("topic {topic} has no such partition: see its route's `partition`")), "no-such-partition")
+        }
+        C::UnknownTopicOrPartition | C::UnknownTopic | C::InvalidTopic => {
             (refused(Refusal::Other, format!("there is no topic {topic} in Kafka: create it")), "no-such-topic")
         }
         C::InvalidRecord | C::InvalidTimestamp | C::UnsupportedForMessageFormat | C::UnsupportedCompressionType => {
@@ -296,6 +304,7 @@ mod tests {
             (C::ClusterAuthorizationFailed, "unauthorized"),
             (C::PolicyViolation, "quota"),
             (C::ThrottlingQuotaExceeded, "quota"),
+            (C::UnknownPartition, "no-such-partition"),
             (C::UnknownTopicOrPartition, "no-such-topic"),
             (C::UnknownTopic, "no-such-topic"),
             (C::InvalidRecord, "invalid-record"),

@@ -70,6 +70,9 @@ impl Keeper {
             self.look_for_kafka(&inner);
         }
         ask_again(&inner);
+        if self.reachable {
+            inner.topics.ask_for_partitions(inner.native.load_full().producer.client(), PATIENCE);
+        }
         inner.shared.failures.flush();
         inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true

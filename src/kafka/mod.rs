@@ -10,7 +10,8 @@
 //!   queue; who finds no room waits in line and is woken by a delivery report.
 //! - A record counts as stored only when Kafka said so, as refused only when sending it again cannot help. Everything else (a timeout, a
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
-//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
+//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition; a record
+//!   may ask for another [`Choice`], and gives its order up with it.
 //!
 //! The way back is [`Consumer`]: a member of a consumer group that commits what whoever reads from it says is done, in order.
 //!
@@ -28,6 +29,7 @@ mod keeper;
 mod limits;
 mod native;
 mod pace;
+mod partition;
 mod plain;
 mod producer;
 mod reader;
@@ -44,10 +46,11 @@ pub use self::{
     consumer::{Consumer, Lease, Records, Wanted},
     delivery::End,
     inspection::{Finding, Inspection, Severity, TopicFacts, inspect},
+    partition::Choice,
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
-    record::Record,
+    record::{Record, RecordId, RecordIdText},
     renewal::Renewal,
 };
 

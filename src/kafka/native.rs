@@ -19,7 +19,7 @@ use super::{
     delivery::{Context, Pending, Shared},
     limits,
     settings::{self, Setup},
-    topics::{self, Topics},
+    topics::{self, Answer, Topics},
 };
 use crate::{
     config::{Kafka, NewTopics},
@@ -58,10 +58,15 @@ impl Native {
     }
 
     /// Hands the record to librdkafka; gives the rest back when it does not take it.
-    pub(super) fn enqueue(&self, record: &Record, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
+    pub(super) fn enqueue(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+        pending: Box<Pending>,
+    ) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
         let native = BaseRecord {
             topic: record.topic.as_ref(),
-            partition: None,
+            partition,
             payload: Some(record.value.as_ref()),
             key: record.key.as_deref(),
             timestamp: i64::try_from(record.timestamp_ms).ok(),
@@ -107,9 +112,9 @@ pub(super) struct Ground<'a> {
 
 impl Ground<'_> {
     /// Starts a producer and asks Kafka for the topics; creates those that are missing, where that is wanted; and starts it once more
-    /// when a topic takes only smaller batches. Blocks, milliseconds as a rule and never more than about ten seconds. The text says why
-    /// Kafka does not answer, when it does not.
-    pub(super) fn open(self, mut setup: Setup) -> Result<(Native, Option<String>), KafkaError> {
+    /// when a topic takes only smaller batches. Blocks, milliseconds as a rule and never more than about ten seconds. The answer says why
+    /// Kafka is silent, when it is.
+    pub(super) fn open(self, mut setup: Setup) -> Result<(Native, Answer), KafkaError> {
         let Ground { config, topics, shared, .. } = self;
         if let Some(tokens) = &setup.tokens
             && let Err(error) = tokens.refresh()
@@ -122,9 +127,12 @@ impl Ground<'_> {
         };
         let mut native = start(setup.clone())?;
         let mut answer = topics::look_up(native.producer.client(), topics, START_PATIENCE);
-        if let Some(silence) = answer.silence.take() {
+        if let Some(silence) = &mut answer.silence {
             let trouble = std::mem::take(&mut *shared.trouble.lock());
-            return Ok((native, Some(if trouble.is_empty() { silence } else { trouble })));
+            if !trouble.is_empty() {
+                *silence = trouble;
+            }
+            return Ok((native, answer));
         }
         if create_missing(&setup, &answer.missing) {
             answer = topics::look_up(native.producer.client(), topics, START_PATIENCE);
@@ -134,7 +142,7 @@ impl Ground<'_> {
             native = start(setup)?;
             topics::look_up(native.producer.client(), topics, START_PATIENCE);
         }
-        Ok((native, None))
+        Ok((native, answer))
     }
 
     /// Asks how large batches may be; whether they have to be smaller than they are.

@@ -24,6 +24,7 @@ use super::{
     failures::Failures,
     keeper,
     native::{Ground, Native},
+    partition::Chance,
     renewal::Former,
     settings::{self, Setup},
     tokens::Tokens,
@@ -110,7 +111,9 @@ impl Producer {
         }
         let counters = Topics::new(&topic_names, &metrics);
         let ground = Ground { config, topics: &topic_names, shared: &shared, counters: &counters, is_real: embedded.is_none() };
-        let (native, silence) = ground.open(Setup::new(config, &servers, None)?)?;
+        let (native, answer) = ground.open(Setup::new(config, &servers, None)?)?;
+        counters.learn(&answer);
+        let silence = answer.silence;
         let reachable = metrics.kafka_reachable.get_or_create_owned(&Label::from(config.name.as_str()));
         reachable.set(i64::from(silence.is_none()));
         match &silence {
@@ -148,13 +151,16 @@ impl Producer {
         let Ok(()) = shared.bounds.enter(bytes).await else {
             return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(end, bytes, topics.counters(&record.topic), shared));
+        let counters = topics.counters(&record.topic);
+        let mut pending = Box::new(Pending::new(end, bytes, counters, shared));
         loop {
             // The first generation that may take it.
             let generation = {
                 let native = self.inner.native.load();
                 if native.is_open() {
-                    match native.enqueue(&record, pending) {
+                    // After it is known which producer takes it: another cluster may have fewer partitions.
+                    let partition = pending.partitions().choose(record.partition, Chance::now);
+                    match native.enqueue(&record, partition, pending) {
                         Ok(()) => return,
                         Err((RDKafkaErrorCode::Fatal, back)) if !shared.bounds.is_closed() => {
                             native.context().give_up("a fatal error");

@@ -20,7 +20,7 @@ use super::{
     native::{Ground, Native, START_PATIENCE},
     producer::{servers, sorted},
     settings::Setup,
-    topics,
+    topics::{self, Answer},
 };
 use crate::{config::Kafka, event::Text};
 
@@ -59,6 +59,8 @@ pub struct Renewal {
 
 struct Next {
     native: Native,
+    /// What Kafka said to it about the topics.
+    answer: Answer,
     /// Whether it speaks to the cluster to which the old one speaks.
     same_cluster: bool,
     patience: Duration,
@@ -98,20 +100,20 @@ impl Producer {
             return Ok(Renewal { held, topics, next: None });
         }
         let ground = Ground { config, topics: &topics, shared: &inner.shared, counters: &inner.topics, is_real: inner.embedded.is_none() };
-        let (native, silence) = ground.open(setup)?;
+        let (native, mut answer) = ground.open(setup)?;
         if native.setup.is_like(&old.setup) && native.setup.batch_limit == old.setup.batch_limit {
             // Only topics are new; they are asked for so that their first records need not wait.
-            topics::look_up(old.producer.client(), &topics, START_PATIENCE);
+            inner.topics.learn(&topics::look_up(old.producer.client(), &topics, START_PATIENCE));
             return Ok(Renewal { held, topics, next: None });
         }
-        if let Some(reason) = silence
+        if let Some(reason) = answer.silence.take()
             && topics::look_up(old.producer.client(), &[], IDENTITY).silence.is_none()
         {
             return Err(KafkaError::Silent { place: config.place.place.clone(), servers, reason });
         }
         let same_cluster = is_same_cluster(&old, &native);
         let patience = Duration::from_millis(config.drain_timeout_ms);
-        Ok(Renewal { held, topics, next: Some(Next { native, same_cluster, patience }) })
+        Ok(Renewal { held, topics, next: Some(Next { native, answer, same_cluster, patience }) })
     }
 }
 
@@ -122,9 +124,10 @@ impl Renewal {
         let producer = held.0.clone();
         let inner = &producer.inner;
         inner.topic_names.store(Arc::new(topics));
-        let Some(Next { native, same_cluster, patience }) = next else { return };
+        let Some(Next { native, answer, same_cluster, patience }) = next else { return };
         let native = Arc::new(native);
         native.set_open(!same_cluster);
+        inner.topics.limit(&answer);
         let old = inner.native.swap(Arc::clone(&native));
         inner.former.add(&old);
         let (servers, unanswered) = (&native.setup.servers, old.unanswered());
@@ -138,6 +141,7 @@ impl Renewal {
         let finishing = producer.clone();
         let finish = move || {
             empty(&old, patience);
+            finishing.inner.topics.learn(&answer);
             if let Some((held, native)) = waiting {
                 native.set_open(true);
                 finishing.inner.announce(native.generation);

@@ -170,7 +170,7 @@ impl Outbox {
 /// it reads.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
-    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
+    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
     let buries = |route: &Route| {
         let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
         refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())

@@ -17,6 +17,7 @@ mod real_kafka;
 mod renewal;
 mod replay;
 mod rollout;
+mod routes;
 mod secure_kafka;
 mod smart_lock;
 mod state;

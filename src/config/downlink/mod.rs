@@ -11,7 +11,8 @@ use super::{
     kafka::Kafka,
     problem::{Placed, did_you_mean},
     reader::Table,
-    route::{OnFailure, Retry, check_kafka_topic},
+    record::check_kafka_topic,
+    route::{OnFailure, Retry},
 };
 
 /// A consumer of Kafka topics whose records become MQTT messages.

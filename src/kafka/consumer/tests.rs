@@ -53,8 +53,8 @@ impl Bench {
                 topic: TOPIC,
                 key: Some(format!("k{}", number % 7).into()),
                 value: number.to_string().into(),
-                headers: Vec::new(),
                 timestamp_ms: 1_000,
+                ..Record::default()
             };
             self.producer.send(record, Receipt::open(number, &settlements)).await;
         }

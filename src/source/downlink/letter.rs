@@ -51,5 +51,6 @@ pub(super) fn letter(topic: &Text, downlink: &str, fetched: &Fetched, cause: &Ca
         value: fetched.value.clone().unwrap_or_default(),
         headers,
         timestamp_ms: fetched.timestamp_ms.unwrap_or_else(now_ms),
+        ..Record::default()
     }
 }
