@@ -3,7 +3,7 @@
 use super::{Cluster, kept::Kept};
 use crate::{
     config::{Ack, Delivery, OnRefusal},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Receipt, Refusal, Text},
     kafka::{Producer, Record},
 };
 
@@ -55,6 +55,15 @@ impl Way {
             Out::Nowhere => receipt.settle(Outcome::Stored),
             Out::Straight(producer) => producer.send(record, receipt).await,
             Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await, // boxed: a connection's task stays small
+        }
+    }
+
+    /// Ends a record that could not be made as its route says, as if Kafka had refused it.
+    pub fn refuse(&self, record: Record, refusal: Refusal, receipt: Receipt) {
+        match &self.out {
+            _ if self.told_at_once => receipt.settle(Outcome::Stored),
+            Out::Nowhere | Out::Straight(_) => receipt.settle(Outcome::Refused(refusal)),
+            Out::Kept(kept) => kept.refuse(record, refusal, receipt),
         }
     }
 
