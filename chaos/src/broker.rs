@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -162,6 +163,7 @@ impl Broker {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut java = Command::new("java");
         java.current_dir(&self.folder)
+            .process_group(0) // Ctrl-C is for the harness
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j.configuration=file:log4j.properties", "-cp"])
             .arg(self.libs.join("*"))
             .args(arguments)

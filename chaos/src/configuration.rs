@@ -79,9 +79,8 @@ impl Configuration {
              [spool]\nmax_bytes = 268435456\nsegment_bytes = 1048576\n\
              [mqtt]\ndenied_publish = \"disconnect\"\nsys_interval_s = 0\n\
              [[listener]]\nname = \"mqtt\"\nbind = \"127.0.0.1:0\"\n\
-             [kafka]\nbootstrap_servers = {servers:?}\nlinger_ms = {linger_ms}\ndrain_timeout_ms = 5000\n\
+             [kafka]\nbootstrap_servers = {servers:?}\nlinger_ms = {linger_ms}\ndrain_timeout_ms = 5000\nrequest_timeout_ms = 10000\n\
              dead_letter_topic = \"{DEAD_LETTERS}\"\n\
-             [kafka.properties]\n\"socket.timeout.ms\" = \"10000\"\n\
              [[guest]]\nname = \"gate\"\npath = \"gate.wasm\"\n",
             data = self.data.to_string_lossy(),
             servers = self.servers,

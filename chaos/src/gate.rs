@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, mpsc},
@@ -98,7 +99,8 @@ impl Gate {
         self.note("---- hookgate is started");
         let mut command = Command::new(&self.binary);
         command.args(["run", "--config"]).arg(&self.configuration).env("NO_COLOR", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Ctrl-C is for the harness, which then ends everything in good order.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{} does not start", self.binary.display()))?;
         let stderr = child.stderr.take().context("no stderr")?;
         let (found, address) = mpsc::sync_channel(1);

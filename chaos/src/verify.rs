@@ -33,9 +33,14 @@ fn topics(classes: &[ClassId]) -> Vec<String> {
 pub(crate) fn await_quiet(bootstrap: &str, classes: &[ClassId], patience: Duration) -> Result<()> {
     let (consumer, topics) = (consumer(bootstrap, "read_uncommitted")?, topics(classes));
     let (mut last, mut since, deadline) = (Vec::new(), Instant::now(), Instant::now() + patience);
-    while since.elapsed() < QUIET && Instant::now() < deadline {
-        let now = ends(&consumer, &topics)?;
-        if now != last {
+    while since.elapsed() < QUIET {
+        let now = ends(&consumer, &topics);
+        if Instant::now() > deadline {
+            now?;
+            return Ok(());
+        }
+        let now = now.unwrap_or_default(); // leaders are being elected: not quiet yet
+        if now.is_empty() || now != last {
             (last, since) = (now, Instant::now());
         }
         thread::sleep(Duration::from_millis(250));
@@ -52,7 +57,11 @@ pub(crate) fn await_committed(bootstrap: &str, classes: &[ClassId]) -> Result<Ve
     let (all, committed) = (consumer(bootstrap, "read_uncommitted")?, consumer(bootstrap, "read_committed")?);
     let deadline = Instant::now() + TRANSACTION_PATIENCE;
     loop {
-        let (stable, end) = (ends(&committed, &topics)?, ends(&all, &topics)?);
+        let asked = ends(&committed, &topics).and_then(|stable| Ok((stable, ends(&all, &topics)?)));
+        if asked.is_err() && Instant::now() < deadline {
+            continue; // leaders are being elected
+        }
+        let (stable, end) = asked?;
         let partitions = topics.iter().flat_map(|topic| (0..PARTITIONS).map(move |partition| format!("{topic} {partition}")));
         let open: Vec<String> =
             partitions.zip(stable.iter().zip(&end)).filter(|(_, (stable, end))| stable < end).map(|(name, _)| name).collect();
