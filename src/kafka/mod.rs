@@ -31,6 +31,7 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    delivery::End,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,

@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     KafkaError, Record,
     bounds::Bounds,
-    delivery::{Context, Pending, Shared},
+    delivery::{Context, End, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
     keeper, limits, settings,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{Bootstrap, Kafka},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Text},
     metrics::Metrics,
 };
 
@@ -156,17 +156,18 @@ impl Producer {
         Ok(Producer { inner })
     }
 
-    /// Hands a record to Kafka, after waiting for room; the receipt is settled when Kafka has answered. One caller's records keep the
-    /// order of its calls.
+    /// Hands a record to Kafka, after waiting for room; `end` (mostly a receipt) hears when Kafka has answered. One caller's records keep
+    /// the order of its calls.
     ///
-    /// Cancel-safe while it waits: the record is not sent, and its receipt is settled as unknown.
-    pub async fn send(&self, record: Record, receipt: Receipt) {
+    /// Cancel-safe while it waits: the record is not sent, and its outcome is unknown.
+    pub async fn send(&self, record: Record, end: impl Into<End>) {
+        let end = end.into();
         let Inner { shared, topics, .. } = &*self.inner;
         let bytes = record.bytes();
         let Ok(()) = shared.bounds.enter(bytes).await else {
-            return receipt.settle(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
+            return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(receipt, bytes, topics.counters(&record.topic), shared));
+        let mut pending = Box::new(Pending::new(end, bytes, topics.counters(&record.topic), shared));
         loop {
             let (code, back, generation) = {
                 let native = self.inner.native.load();

@@ -6,13 +6,21 @@
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
+mod kept;
+mod lane;
+mod refused;
 mod way;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use self::way::Way;
+use self::{lane::Lanes, refused::Letters};
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure},
+    config::{Config, Delivery, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
     kafka::{KafkaError, Producer},
     metrics::Metrics,
@@ -29,6 +37,30 @@ pub struct Outbox {
 struct Cluster {
     producer: Producer,
     dead_letter_topic: Text,
+    /// Who is under way to it in strict order, whichever plan it met.
+    lanes: Arc<Lanes>,
+    /// Who writes dead letters, once a route wants them.
+    letters: OnceLock<Letters>,
+    metrics: Arc<Metrics>,
+}
+
+impl Cluster {
+    fn connect(kafka: &Kafka, topics: &[Text], metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+        let producer = Producer::connect(kafka, topics, Arc::clone(metrics))?;
+        Ok(Cluster {
+            producer,
+            dead_letter_topic: kafka.dead_letter_topic.as_str().into(),
+            lanes: Arc::default(),
+            letters: OnceLock::new(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Who writes dead letters; must be called in a runtime.
+    fn letters(&self) -> Letters {
+        let start = || Letters::start(self.producer.clone(), self.dead_letter_topic.clone(), Arc::clone(&self.metrics));
+        self.letters.get_or_init(start).clone()
+    }
 }
 
 impl Outbox {
@@ -44,9 +76,7 @@ impl Outbox {
     pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
-            let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
-            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic });
+            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), metrics)?);
         }
         Ok(Outbox { clusters: Arc::new(clusters) })
     }
@@ -60,7 +90,7 @@ impl Outbox {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// How the records of a route leave; `None`: its cluster is not there.
+    /// How the records of a route leave; `None`: its cluster is not there. Must be called in a runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
         if self.clusters.is_empty() {
             return Some(Way::nowhere());
@@ -103,7 +133,11 @@ impl Outbox {
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
-    if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
+    let buries = |route: &Route| {
+        let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
+        refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())
+    };
+    if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
     }
     if cluster.name == Kafka::DEFAULT {

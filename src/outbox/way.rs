@@ -1,8 +1,8 @@
 //! The way of one route's records.
 
-use super::Cluster;
+use super::{Cluster, kept::Kept};
 use crate::{
-    config::{Ack, Delivery},
+    config::{Ack, Delivery, OnRefusal},
     event::{Outcome, Receipt, Text},
     kafka::{Producer, Record},
 };
@@ -10,33 +10,51 @@ use crate::{
 /// How the records of one route leave.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// Where to; `None`: nowhere, a broker alone.
-    producer: Option<Producer>,
-    ack: Ack,
+    out: Out,
+    /// Whether the device is told before Kafka has answered.
+    told_at_once: bool,
     dead_letter_topic: Text,
+}
+
+/// Where a record goes first.
+#[derive(Clone, Debug)]
+enum Out {
+    /// A broker alone: every record counts as stored, and is nowhere.
+    Nowhere,
+    /// To Kafka, as many as there is room for.
+    Straight(Producer),
+    /// To Kafka, and kept in sight until it has answered.
+    Kept(Kept),
 }
 
 impl Way {
     pub(super) fn new(cluster: &Cluster, delivery: &Delivery) -> Self {
-        let Cluster { producer, dead_letter_topic } = cluster;
-        Way { producer: Some(producer.clone()), ack: delivery.ack, dead_letter_topic: dead_letter_topic.clone() }
+        let plain = delivery.max_in_flight.is_none() && delivery.on_refusal == OnRefusal::Report;
+        let out = if plain { Out::Straight(cluster.producer.clone()) } else { Out::Kept(Kept::new(cluster, delivery)) };
+        Way { out, told_at_once: delivery.ack == Ack::None, dead_letter_topic: cluster.dead_letter_topic.clone() }
     }
 
     /// Every record counts as stored, and is nowhere.
     pub(super) fn nowhere() -> Self {
-        Way { producer: None, ack: Ack::None, dead_letter_topic: Text::default() }
+        Way { out: Out::Nowhere, told_at_once: false, dead_letter_topic: Text::default() }
     }
 
     /// Sends a record on its way, after waiting for room. `receipt` is settled when the record is as safe as the route wants it. One
     /// caller's records keep the order of its calls.
     pub async fn send(&self, record: Record, receipt: Receipt) {
-        match (&self.producer, self.ack) {
-            (None, _) => receipt.settle(Outcome::Stored),
-            (Some(producer), Ack::None) => {
-                producer.send(record, Receipt::nobody()).await;
-                receipt.settle(Outcome::Stored);
-            }
-            (Some(producer), Ack::Kafka | Ack::Spool) => producer.send(record, receipt).await,
+        if self.told_at_once {
+            self.leave(record, Receipt::nobody()).await;
+            receipt.settle(Outcome::Stored);
+        } else {
+            self.leave(record, receipt).await;
+        }
+    }
+
+    async fn leave(&self, record: Record, receipt: Receipt) {
+        match &self.out {
+            Out::Nowhere => receipt.settle(Outcome::Stored),
+            Out::Straight(producer) => producer.send(record, receipt).await,
+            Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await, // boxed: a connection's task stays small
         }
     }
 
@@ -47,9 +65,10 @@ impl Way {
 
     /// Sends a dead letter; the receipt is settled when Kafka has it.
     pub async fn bury(&self, record: Record, receipt: Receipt) {
-        match &self.producer {
-            None => receipt.settle(Outcome::Stored),
-            Some(producer) => producer.send(record, receipt).await,
+        match &self.out {
+            Out::Nowhere => receipt.settle(Outcome::Stored),
+            Out::Straight(producer) => producer.send(record, receipt).await,
+            Out::Kept(kept) => kept.producer().send(record, receipt).await,
         }
     }
 }

@@ -208,6 +208,11 @@ impl Inbound {
         }
     }
 
+    /// The number of the next publish.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// Publishes that wait for their acknowledgement.
     pub(super) fn waiting(&self) -> usize {
         self.slots.len()
