@@ -54,7 +54,7 @@ pub use self::{
     rollout::{Canary, Rollout, Shadow, Trial},
     route::{Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
     runtime::Runtime,
-    spool::{Spool, WhenFull},
+    spool::{OnDamage, Spool, WhenFull},
     store::{Store, SyncPolicy},
     template::{Field, Part, Template, TemplateError},
     tenant::{Ceilings, Tenant},

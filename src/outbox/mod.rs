@@ -9,6 +9,7 @@
 mod kept;
 mod lane;
 mod refused;
+mod spooled;
 mod way;
 
 use std::{
@@ -18,13 +19,35 @@ use std::{
 };
 
 pub use self::way::Way;
-use self::{lane::Lanes, refused::Letters};
+use self::{lane::Lanes, refused::Letters, spooled::Spooled};
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure, OnRefusal, Route},
+    config::{self, Ack, Config, Delivery, Kafka, OnFailure, OnRefusal, Problem, Route},
     event::Text,
     kafka::{KafkaError, Producer},
     metrics::Metrics,
+    spool::SpoolError,
 };
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// A cluster's producer does not start.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A cluster's spool does not open.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+impl OutboxError {
+    /// The same as a problem of the configuration, for those that are one.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            OutboxError::Kafka(error) => error.problem(),
+            OutboxError::Spool(_) => None,
+        }
+    }
+}
 
 /// Every cluster that records can go to.
 #[derive(Clone, Debug)]
@@ -41,15 +64,20 @@ struct Cluster {
     lanes: Arc<Lanes>,
     /// Who writes dead letters, once a route wants them.
     letters: OnceLock<Letters>,
+    /// Where there is a `data_dir`.
+    spooled: Option<Spooled>,
     metrics: Arc<Metrics>,
 }
 
 impl Cluster {
-    fn connect(kafka: &Kafka, topics: &[Text], metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+    fn connect(kafka: &Kafka, topics: &[Text], spool: Option<&config::Spool>, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
         let producer = Producer::connect(kafka, topics, Arc::clone(metrics))?;
+        let dead_letter_topic = Text::from(kafka.dead_letter_topic.as_str());
+        let open = |spool| Spooled::open(&kafka.name, spool, &producer, &dead_letter_topic, metrics);
         Ok(Cluster {
+            spooled: spool.map(open).transpose()?,
             producer,
-            dead_letter_topic: kafka.dead_letter_topic.as_str().into(),
+            dead_letter_topic,
             lanes: Arc::default(),
             letters: OnceLock::new(),
             metrics: Arc::clone(metrics),
@@ -69,14 +97,19 @@ impl Outbox {
         Outbox { clusters: Arc::default() }
     }
 
-    /// Connects to every cluster. Blocks like [`Producer::connect`].
+    /// Connects to every cluster, and opens its spool where there is a `data_dir`. Blocks like [`Producer::connect`], and while a spool is
+    /// read through; must be called in a runtime.
     ///
     /// # Errors
-    /// The first cluster whose settings librdkafka does not take.
-    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+    /// The first cluster whose settings librdkafka does not take, or whose spool does not open.
+    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), metrics)?);
+            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), config.spool.as_ref(), metrics)?);
+        }
+        if let Some(spool) = &config.spool {
+            let names: Vec<&str> = config.all_clusters().map(|kafka| kafka.name.as_str()).collect();
+            spooled::warn_of_others(&spool.folder, &names);
         }
         Ok(Outbox { clusters: Arc::new(clusters) })
     }
@@ -118,12 +151,18 @@ impl Outbox {
         self.clusters.values().find_map(|cluster| cluster.producer.embedded_address())
     }
 
-    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed; those
+    /// that wait in a spool are safe, and not counted.
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
         for cluster in self.clusters.values() {
-            let producer = cluster.producer.clone();
-            draining.spawn(async move { producer.drain(patience).await });
+            let Cluster { producer, spooled, .. } = cluster.clone();
+            draining.spawn(async move {
+                match spooled {
+                    Some(spooled) => spooled.rest(patience).await.drain(&producer, patience).await,
+                    None => producer.drain(patience).await,
+                }
+            });
         }
         draining.join_all().await.into_iter().sum()
     }
@@ -134,7 +173,8 @@ pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
     let buries = |route: &Route| {
-        let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
+        let Delivery { ack, on_refusal, .. } = route.delivery;
+        let refused = route.record.is_some() && (on_refusal == OnRefusal::DeadLetter || ack == Ack::Spool);
         refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())
     };
     if routes().any(buries) {

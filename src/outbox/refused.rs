@@ -67,7 +67,7 @@ async fn write(mut letters: mpsc::Receiver<Letter>, producer: Producer, topic: T
 }
 
 /// The record as it was, and what became of it.
-fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64) -> Record {
+pub(super) fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64) -> Record {
     let header = |name: &'static str, value: Text| Header { name: Text::from_static(name), value };
     let mut headers = record.headers;
     headers.extend([

@@ -51,7 +51,7 @@ pub(super) fn recover(folder: &Path, mark: Option<Mark>, on_damage: OnDamage) ->
     if mark.is_none() && !segments.is_empty() {
         tracing::warn!(folder = %folder.display(), "the spool's position is not known: what is in it is sent again from its beginning");
     }
-    while let [(_, path), (second, _), ..] = &segments[..]
+    while let [(_, path), (second, _), ..] = segments.as_slice()
         && *second <= confirmed
     {
         fs::remove_file(path).map_err(io)?; // confirmed as a whole

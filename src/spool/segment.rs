@@ -82,11 +82,11 @@ impl Header {
             return None;
         }
         let (magic, salt) = content.split_at_checked(MAGIC.len())?;
-        match magic.split_last()? {
-            (_, _) if magic == MAGIC => Some(Header::Salt(u32::from_le_bytes(salt.try_into().ok()?))),
-            (format, word) if MAGIC.starts_with(word) => Some(Header::Foreign(*format)),
-            _ => None,
+        if magic == MAGIC {
+            return Some(Header::Salt(u32::from_le_bytes(salt.try_into().ok()?)));
         }
+        let (format, word) = magic.split_last()?;
+        MAGIC.starts_with(word).then_some(Header::Foreign(*format))
     }
 }
 

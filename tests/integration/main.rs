@@ -16,6 +16,7 @@ mod real_kafka;
 mod replay;
 mod rollout;
 mod smart_lock;
+mod spool;
 mod state;
 mod support;
 mod swap;
