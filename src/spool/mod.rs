@@ -142,8 +142,8 @@ pub struct Spool {
 struct Inner {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held as long as the spool is used.
-    _lock: File,
+    /// Held until it is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Drop for Inner {
@@ -159,6 +159,7 @@ impl Inner {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(spool = self.shared.name, "the spool's thread has panicked; what was not durable was not acknowledged");
         }
+        *self.lock.lock() = None;
     }
 }
 
@@ -194,7 +195,8 @@ impl Spool {
         let writer = Writer::new(Arc::clone(&shared), disk, used.saturating_sub(most_bytes), Alarm::new(config.alarm_age));
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(|| writer.run()).map_err(SpoolError::Thread)?;
         let reader = Reader::new(Arc::clone(&shared), confirmed);
-        Ok((Spool { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)), _lock: lock }) }, reader))
+        let inner = Inner { shared, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) };
+        Ok((Spool { inner: Arc::new(inner) }, reader))
     }
 
     /// Appends a record that is not empty, after waiting for room. Its receipt is settled as stored when it is durable; as refused when it

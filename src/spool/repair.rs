@@ -15,7 +15,7 @@ use super::{
 /// that everything before `end` is accounted for, when no good frame says so. Returns how many sequences from `confirmed` on are lost.
 ///
 /// # Errors
-/// The disk's; then the original stands where it was, or beside.
+/// The disk's; then the original stands where it was.
 pub(super) fn rewrite(path: &Path, first: u64, limit: Option<u64>, end: u64, confirmed: u64) -> io::Result<u64> {
     let damaged = fs::read(path)?;
     let salt = fastrand::u32(..);
@@ -43,7 +43,8 @@ pub(super) fn rewrite(path: &Path, first: u64, limit: Option<u64>, end: u64, con
     }
     let beside = path.with_extension("spool.healed");
     write(&beside, &healed)?;
-    fs::rename(path, free_name(path))?;
+    let kept = free_name(path);
+    fs::hard_link(path, &kept).or_else(|_| fs::copy(path, &kept).map(drop))?; // so that the segment is never missing
     fs::rename(&beside, path)?;
     Ok(lost)
 }
