@@ -166,7 +166,8 @@ impl Disk {
         let removable: Vec<(u64, u64)> = {
             let segments = self.segments.lock();
             let ends = segments.keys().skip(1).copied().chain([self.next]);
-            let whole = segments.iter().zip(ends).take_while(|((first, _), end)| *end <= confirmed && kept.is_none_or(|kept| **first < kept));
+            let whole =
+                segments.iter().zip(ends).take_while(|((first, _), end)| *end <= confirmed && kept.is_none_or(|kept| **first < kept));
             whole.map(|((first, bytes), _)| (*first, *bytes)).collect()
         };
         if removable.is_empty() {

@@ -81,6 +81,7 @@ fn add_mark(into: &mut Vec<u8>, salt: u32, sequence: u64) {
 
 /// A name beside for the damaged file that none has.
 fn free_name(path: &Path) -> PathBuf {
-    let names = (0..).map(|number: u32| path.with_extension(if number == 0 { "spool.damaged".to_owned() } else { format!("spool.damaged{number}") }));
+    let names = (0..)
+        .map(|number: u32| path.with_extension(if number == 0 { "spool.damaged".to_owned() } else { format!("spool.damaged{number}") }));
     names.take(1_000).find(|name| !name.exists()).unwrap_or_else(|| path.with_extension("spool.damaged"))
 }

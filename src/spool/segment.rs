@@ -143,7 +143,8 @@ pub(super) fn scan(path: &Path, first: u64, limit: Option<u64>, asked: u64) -> i
         if rest.len() < wanted && fill(&mut file, &mut bytes, &mut at, wanted)? {
             continue;
         }
-        match frame::check(salt, rest).filter(|head| head.sequence > scan.last) {
+        let good = bytes.get(at..).and_then(|rest| frame::check(salt, rest)).filter(|head| head.sequence > scan.last);
+        match good {
             Some(head) if limit.is_some_and(|limit| head.sequence >= limit) => {
                 scan.stop = Stop::Superseded;
                 break;

@@ -120,7 +120,8 @@ impl Forwarder {
         let Some(record) = wire::decode(&entry.body) else {
             let sequence = entry.sequence;
             tracing::error!(
-                spool = self.name, sequence,
+                spool = self.name,
+                sequence,
                 "a record in the spool has a format that this version does not know; nothing after it is forwarded: run the version that \
                  wrote it until the spool is empty"
             );

@@ -8,7 +8,13 @@ const BODIES: [&str; 5] = ["a", "bb", "", "dddd", "eeeee"];
 /// Where each frame of the one segment of `bodies` ends.
 fn ends(bodies: &[&str]) -> Vec<usize> {
     let mut end = HEADER_BYTES;
-    bodies.iter().map(|body| { end += frame::HEAD_BYTES + body.len(); end }).collect()
+    bodies
+        .iter()
+        .map(|body| {
+            end += frame::HEAD_BYTES + body.len();
+            end
+        })
+        .collect()
 }
 
 /// Bodies that are not empty.
