@@ -4,7 +4,7 @@
 //! length u32 · checksum u32 · sequence u64 · durable u64 · time_ms u64 · body
 //! ```
 //! All little-endian. `durable` is the last sequence that was durable when the frame was written: what proves, after a crash, that a frame
-//! before it had been acknowledged. The checksum (CRC32C) covers everything but itself and begins with the segment's salt, so that a
+//! before it had been acknowledged. The checksum (CRC-32) covers everything but itself and begins with the segment's salt, so that a
 //! frame that a device put into its payload is never taken for one. A frame without a body marks sequences that were given up.
 
 /// The length of a head.
@@ -74,10 +74,10 @@ pub(super) fn seal(frame: &mut [u8], salt: u32, sequence: u64, durable: u64) {
 }
 
 fn checksum(salt: u32, frame: &[u8]) -> [u8; 4] {
-    let part = |range: &[u8], so_far| crc32c::crc32c_append(so_far, range);
-    let length = frame.get(..CHECKSUM.start).unwrap_or_default();
-    let rest = frame.get(CHECKSUM.end..).unwrap_or_default();
-    part(rest, part(length, salt)).to_le_bytes()
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
+    hasher.update(frame.get(..CHECKSUM.start).unwrap_or_default());
+    hasher.update(frame.get(CHECKSUM.end..).unwrap_or_default());
+    hasher.finalize().to_le_bytes()
 }
 
 #[cfg(test)]

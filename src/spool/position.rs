@@ -51,7 +51,7 @@ impl Position {
     pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
         let number = self.number + 1;
         let content = [number, mark.confirmed, mark.durable].map(u64::to_le_bytes).concat();
-        let bytes = [&content[..], &crc32c::crc32c(&content).to_le_bytes()].concat();
+        let bytes = [&content[..], &crc32fast::hash(&content).to_le_bytes()].concat();
         self.file.write_all_at(&bytes, (number % 2) * SLOT_BYTES)?;
         self.number = number;
         Ok(())
@@ -71,7 +71,7 @@ fn read(file: &File, slot: u64) -> Option<(u64, Mark)> {
     file.read_exact_at(&mut bytes, slot * SLOT_BYTES).ok()?;
     let (content, checksum) = bytes.split_at_checked(24)?;
     let word = |at: usize| content.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
-    let is_true = crc32c::crc32c(content).to_le_bytes() == *checksum;
+    let is_true = crc32fast::hash(content).to_le_bytes() == *checksum;
     is_true.then_some(())?;
     Some((word(0)?, Mark { confirmed: word(8)?, durable: word(16)? }))
 }

@@ -54,7 +54,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 pub(super) fn header(salt: u32) -> Vec<u8> {
     let mut copy = [0; COPY_BYTES];
     let content = [&MAGIC[..], &salt.to_le_bytes()].concat();
-    let checksum = crc32c::crc32c(&content).to_le_bytes();
+    let checksum = crc32fast::hash(&content).to_le_bytes();
     copy.iter_mut().zip(content.into_iter().chain(checksum)).for_each(|(place, byte)| *place = byte);
     copy.repeat(HEADER_BYTES / COPY_BYTES)
 }
@@ -78,7 +78,7 @@ impl Header {
 
     fn read_copy(copy: &[u8]) -> Option<Self> {
         let (content, rest) = copy.split_at_checked(12)?;
-        if crc32c::crc32c(content).to_le_bytes() != *rest.get(..4)? {
+        if crc32fast::hash(content).to_le_bytes() != *rest.get(..4)? {
             return None;
         }
         let (magic, salt) = content.split_at_checked(MAGIC.len())?;

@@ -194,7 +194,7 @@ async fn confirmed_segments_leave() {
     let bench = Bench::new(|config| config.segment_bytes = 64 << 10);
     let mut log = bench.open();
     for _ in 0..100 {
-        log.append([1; 10_000]).await;
+        log.append(vec![1; 10_000]).await;
         log.settled(log.sent).await;
     }
     let before = bench.segments().len();
@@ -215,12 +215,12 @@ async fn a_full_spool_refuses_or_waits_for_room() {
     let bench = full(WhenFull::Refuse);
     let mut log = bench.open();
     for _ in 0..12 {
-        log.append([1; 100_000]).await;
+        log.append(vec![1; 100_000]).await;
     }
     let outcomes: Vec<bool> = log.settled(12).await.values().map(|outcome| *outcome == Outcome::Stored).collect();
     assert_eq!(outcomes, [[true; 10].as_slice(), &[false; 2]].concat());
     assert!(matches!(&log.settled[&11], Outcome::Refused(Refusal::Quota(_))));
-    log.append([1; 2 << 20]).await;
+    log.append(vec![1; 2 << 20]).await;
     assert!(matches!(&log.settled(13).await[&12], Outcome::Refused(Refusal::TooLarge(_))), "it never fits");
     log.spool.close();
     assert!(bench.metric("hookgate_spool_refused_total{name=\"t\"} 3"));
@@ -228,12 +228,12 @@ async fn a_full_spool_refuses_or_waits_for_room() {
     let bench = full(WhenFull::Wait);
     let mut log = bench.open();
     for _ in 0..10 {
-        log.append([1; 100_000]).await;
+        log.append(vec![1; 100_000]).await;
     }
     log.settled(10).await;
     // As large as everything: it needs the room of the segment that is being written, too.
     let (spool, receipt) = (log.spool.clone(), Receipt::open(10, &log.settlements));
-    let waiting = tokio::spawn(async move { spool.append(7, &[2; 1_000_000], receipt).await });
+    let waiting = tokio::spawn(async move { spool.append(7, &vec![2; 1_000_000], receipt).await });
     tokio::time::sleep(QUIET).await;
     log.spool.confirm(10, Some(7));
     tokio::time::sleep(QUIET).await;
@@ -249,18 +249,18 @@ async fn a_full_spool_refuses_or_waits_for_room() {
     assert!(waits.is_err(), "there is a megabyte in it");
     log.spool.confirm(12, None);
     timeout(SAFETY, log.spool.append(7, b"x", Receipt::nobody())).await.unwrap();
-    timeout(QUIET, log.spool.append(7, &[0; 500_000], Receipt::nobody())).await.unwrap();
+    timeout(QUIET, log.spool.append(7, &vec![0; 500_000], Receipt::nobody())).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_folder_that_is_gone_delays_and_nothing_is_acknowledged_meanwhile() {
     let bench = Bench::new(|config| config.segment_bytes = 64 << 10);
     let mut log = bench.open();
-    log.append([1; 60_000]).await;
+    log.append(vec![1; 60_000]).await;
     log.settled(1).await;
     let (here, away) = (bench.folder.path().to_owned(), bench.folder.path().with_extension("away"));
     fs::rename(bench.folder.path(), &away).unwrap();
-    log.append([2; 60_000]).await; // needs another segment
+    log.append(vec![2; 60_000]).await; // needs another segment
     tokio::time::sleep(QUIET).await;
     log.look();
     assert_eq!(log.settled.len(), 1);
@@ -277,7 +277,7 @@ async fn the_records_of_an_unused_spool_are_counted() {
     assert_eq!(count(bench.folder.path()).unwrap(), 0);
     let mut log = bench.open();
     for number in 1..=10 {
-        log.append([1; 20_000]).await;
+        log.append(vec![1; 20_000]).await;
         log.settled(number).await;
     }
     log.spool.confirm(6, Some(7));

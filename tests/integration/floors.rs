@@ -25,7 +25,6 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rumqttd", &["source"]),
     ("rmqtt_codec", &["source"]),
     ("fjall", &["store"]),
-    ("crc32c", &["spool"]),
     ("redis", &["redis"]),
     ("rustls", &["source"]),
     ("tokio_rustls", &["source"]),

@@ -107,7 +107,7 @@ async fn fill(log: &mut Log) {
     while stuck < 10 {
         let before = log.settled.len();
         if log.sent < log.settled.len() as u64 + 300 {
-            log.append([b'x'; 10_000]).await;
+            log.append(vec![b'x'; 10_000]).await;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
         log.look();
