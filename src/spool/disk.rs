@@ -22,6 +22,9 @@ use super::{
     segment::{self, HEADER_BYTES},
 };
 
+/// What is written at once after a failure: a little may have room where much has none.
+const CAREFUL_BYTES: u64 = 32 << 10;
+
 /// The length of every segment by its first sequence; shared with the reader.
 pub(super) type Segments = Arc<Mutex<BTreeMap<u64, u64>>>;
 
@@ -37,6 +40,8 @@ pub(super) struct Disk {
     active: Option<Active>,
     /// A segment whose end cannot be trusted.
     broken: Option<Active>,
+    /// Something failed, and no group was written since.
+    careful: bool,
     position: Position,
     /// The first sequence that is not durable.
     next: u64,
@@ -69,6 +74,7 @@ impl Disk {
             segments: Arc::new(Mutex::new(recovered.segments.clone())),
             active: None,
             broken: None,
+            careful: false,
             position,
             next: recovered.next,
         })
@@ -93,13 +99,20 @@ impl Disk {
     /// # Errors
     /// The disk's.
     pub(super) fn write(&mut self, group: &mut Group) -> io::Result<()> {
+        let written = self.try_write(group);
+        self.careful = written.is_err();
+        written
+    }
+
+    fn try_write(&mut self, group: &mut Group) -> io::Result<()> {
         self.mend()?;
+        let most = if self.careful { CAREFUL_BYTES } else { u64::MAX };
         while let Some(next) = group.next() {
             let mut active = match self.active.take().filter(|active| self.has_room(active, group.next_bytes())) {
                 Some(active) => active,
                 None => self.create(next)?,
             };
-            let (count, frames) = group.seal(self.segment_bytes.saturating_sub(active.bytes), active.salt);
+            let (count, frames) = group.seal(self.segment_bytes.saturating_sub(active.bytes).min(most), active.salt);
             let written = active.file.write_all_at(frames, active.bytes).and_then(|()| active.file.sync_data());
             let length = frames.len() as u64;
             if let Err(error) = written {

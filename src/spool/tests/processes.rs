@@ -47,6 +47,7 @@ async fn append_for_ever(log: &mut Log, count: u64) {
     let begin = log.read().await.len() as u64;
     let mut acknowledged = 0;
     while acknowledged < count {
+        // Groups that grow beyond what a file may take in one of the tests, since only the first of them is waited for.
         for _ in 0..50 {
             log.append(format!("{:06}{}", begin + log.sent, "x".repeat(200))).await;
         }
