@@ -81,6 +81,7 @@ impl Bridge {
         let plan = plan(&config, &access, &outbox, &guests)?;
         let pipeline = Pipeline::new(&config.node, Arc::clone(&metrics));
         pipeline.install(plan);
+        pipeline.raise_refusals();
         let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),

@@ -134,6 +134,8 @@ drop_reasons! {
     RateLimited = "rate-limited";
     /// Kafka refused its record for good.
     KafkaRefused = "kafka-refused";
+    /// Kafka is slow, and more messages of QoS 0 wait for it than `max_qos0_waiting`.
+    KafkaSlow = "kafka-slow";
     /// The in-process bus restarted with it inside.
     BusRestarted = "bus-restarted";
 }

@@ -11,9 +11,12 @@
 //!
 //! The shape is Vector's `finalization`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -139,23 +142,63 @@ pub struct Receipt {
 
 #[derive(Debug)]
 struct Shared {
-    number: u64,
     worst: Mutex<Outcome>,
-    settlements: Arc<Settlements>,
+    owner: Owner,
+}
+
+/// Who waits.
+enum Owner {
+    /// A publisher, which may send the event again.
+    Publisher { number: u64, settlements: Arc<Settlements> },
+    /// Somebody who only wants to know; `None` once told.
+    Witness(Option<Box<dyn FnOnce(Outcome) + Send + Sync>>),
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Publisher { number, .. } => f.debug_tuple("Publisher").field(number).finish(),
+            Owner::Witness(_) => f.write_str("Witness"),
+        }
+    }
+}
+
+impl Shared {
+    fn doubt(&self, outcome: &Outcome) {
+        if let Owner::Publisher { settlements, .. } = &self.owner {
+            settlements.doubt(outcome);
+        }
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         let outcome = std::mem::replace(self.worst.get_mut(), Outcome::Stored);
-        self.settlements.push(Settlement { number: self.number, outcome });
+        match &mut self.owner {
+            Owner::Publisher { number, settlements } => settlements.push(Settlement { number: *number, outcome }),
+            Owner::Witness(told) => {
+                if let Some(tell) = told.take() {
+                    tell(outcome);
+                }
+            }
+        }
     }
 }
 
 impl Receipt {
     /// Opens a receipt that settles as `number` in `settlements`.
     pub fn open(number: u64, settlements: &Arc<Settlements>) -> Self {
-        let shared = Shared { number, worst: Mutex::new(Outcome::Stored), settlements: Arc::clone(settlements) };
-        Receipt { shared: Some(Arc::new(shared)), kept: false }
+        Receipt::of(Owner::Publisher { number, settlements: Arc::clone(settlements) })
+    }
+
+    /// A receipt for an event that nobody sends again, but whose end somebody wants to know. `tell` is called once, by whoever drops the
+    /// last share, perhaps on librdkafka's thread: it must not block.
+    pub fn witness(tell: impl FnOnce(Outcome) + Send + Sync + 'static) -> Self {
+        Receipt::of(Owner::Witness(Some(Box::new(tell))))
+    }
+
+    fn of(owner: Owner) -> Self {
+        Receipt { shared: Some(Arc::new(Shared { worst: Mutex::new(Outcome::Stored), owner })), kept: false }
     }
 
     /// A receipt that nobody waits for: the events that merely happened.
@@ -166,14 +209,27 @@ impl Receipt {
     /// Whether the publisher is going to send something again that came before this event, and this event too. Always false for events
     /// that nobody waits for.
     pub fn overtakes(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.number < shared.settlements.sound_from.load(Ordering::Acquire))
+        self.shared.as_ref().is_some_and(|shared| match &shared.owner {
+            Owner::Publisher { number, settlements } => *number < settlements.sound_from.load(Ordering::Acquire),
+            Owner::Witness(_) => false,
+        })
+    }
+
+    /// Whether a publisher waits for it.
+    pub fn is_awaited(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| matches!(shared.owner, Owner::Publisher { .. }))
+    }
+
+    /// Whether nobody hears of its end.
+    pub fn is_nobodys(&self) -> bool {
+        self.shared.is_none()
     }
 
     /// Gives this share its outcome.
     pub fn settle(mut self, outcome: Outcome) {
         self.kept = true;
         if let (Some(shared), false) = (&self.shared, outcome == Outcome::Stored) {
-            shared.settlements.doubt(&outcome);
+            shared.doubt(&outcome);
             let mut worst = shared.worst.lock();
             if outcome > *worst {
                 *worst = outcome;
@@ -189,7 +245,7 @@ impl Drop for Receipt {
         }
         if let Some(shared) = &self.shared {
             let outcome = Outcome::Unknown(Text::from_static("the event was given up on the way"));
-            shared.settlements.doubt(&outcome);
+            shared.doubt(&outcome);
             let mut worst = shared.worst.lock();
             if !matches!(*worst, Outcome::Unknown(_)) {
                 *worst = outcome;
@@ -248,6 +304,18 @@ mod tests {
             assert!(!Receipt::open(7, &settlements).overtakes());
         }
         assert!(!Receipt::nobody().overtakes(), "nobody sends it again");
+    }
+
+    #[test]
+    fn a_witness_hears_the_end_once() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listen = Arc::clone(&heard);
+        let first = Receipt::witness(move |outcome| listen.lock().push(outcome));
+        let second = first.clone();
+        first.settle(Outcome::Stored);
+        assert_eq!(*heard.lock(), []);
+        second.settle(Outcome::Refused(Refusal::Quota("full".into())));
+        assert_eq!(*heard.lock(), [Outcome::Refused(Refusal::Quota("full".into()))]);
     }
 
     #[tokio::test]

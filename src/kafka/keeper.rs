@@ -61,6 +61,7 @@ impl Keeper {
             let _ = inner.native.load().producer.client().fetch_metadata(Some(&topic), PATIENCE);
         }
         inner.shared.failures.flush();
+        inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true
     }
 

@@ -127,7 +127,11 @@ impl Producer {
         let client_config = settings::client_config(config, &servers)?;
         let (notices, notices_in) = mpsc::channel();
         let shared = Arc::new(Shared {
-            bounds: Bounds::new(config.max_outstanding_records, config.max_outstanding_bytes),
+            bounds: Bounds::new(
+                config.max_outstanding_records,
+                config.max_outstanding_bytes,
+                Duration::from_millis(config.max_outstanding_ms),
+            ),
             metrics: Arc::clone(&metrics),
             failures: Failures::default(),
             notices,
@@ -197,6 +201,11 @@ impl Producer {
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()
+    }
+
+    /// Waits until no record is outstanding.
+    pub async fn until_idle(&self) {
+        self.inner.shared.bounds.until_empty().await;
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Cluster,
     lane::{Lanes, Pass},
-    refused::{Letter, Letters},
+    refused::Letters,
 };
 use crate::{
     config::{Delivery, OnRefusal},
@@ -68,7 +68,7 @@ impl Kept {
             Some(letters) => {
                 let (letters, copy) = (letters.clone(), record.clone());
                 End::Call(Box::new(move |outcome| match outcome {
-                    Outcome::Refused(refusal) => letters.add(Letter { record: copy, refusal, stay }),
+                    Outcome::Refused(refusal) => letters.add(copy, refusal, stay),
                     outcome => stay.settle(outcome),
                 }))
             }

@@ -15,8 +15,10 @@ mod way;
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use tokio::time::timeout;
 
 pub use self::way::Way;
 use self::{lane::Lanes, refused::Letters, spooled::Spooled};
@@ -156,12 +158,17 @@ impl Outbox {
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
         for cluster in self.clusters.values() {
-            let Cluster { producer, spooled, .. } = cluster.clone();
+            let Cluster { producer, letters, spooled, .. } = cluster.clone();
             draining.spawn(async move {
-                match spooled {
-                    Some(spooled) => spooled.rest(patience).await.drain(&producer, patience).await,
-                    None => producer.drain(patience).await,
+                let (deadline, letters) = (Instant::now() + patience, letters.get());
+                let left = || deadline.saturating_duration_since(Instant::now());
+                if let Some(spooled) = spooled {
+                    return spooled.rest(patience).await.drain(&producer, letters, left()).await;
                 }
+                if let Some(letters) = letters {
+                    let _ = timeout(patience, letters.until_settled(&producer)).await; // what is left is counted below
+                }
+                producer.drain(left()).await
             });
         }
         draining.join_all().await.into_iter().sum()

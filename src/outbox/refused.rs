@@ -3,9 +3,15 @@
 //! Delivery reports come on librdkafka's thread, which must not wait; so a task of the cluster writes the letters, from a bounded queue. What
 //! finds no room there, and what the dead letter topic refuses as well, is reported as refused, as without dead letters.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use tokio::sync::mpsc;
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 
 use super::kept::Stay;
 use crate::{
@@ -19,16 +25,37 @@ const QUEUE: usize = 4_096;
 
 /// A record that Kafka refused.
 #[derive(Debug)]
-pub(super) struct Letter {
-    pub(super) record: Record,
-    pub(super) refusal: Refusal,
-    pub(super) stay: Stay,
+struct Letter {
+    record: Record,
+    refusal: Refusal,
+    stay: Stay,
+    open: Open,
 }
 
 /// The way to the task; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Letters {
     queue: mpsc::Sender<Letter>,
+    counted: Arc<Counted>,
+}
+
+/// Letters that are not settled yet.
+#[derive(Debug, Default)]
+struct Counted {
+    open: AtomicUsize,
+    none: Notify,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Open(Arc<Counted>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
 }
 
 impl Letters {
@@ -36,21 +63,41 @@ impl Letters {
     pub(super) fn start(producer: Producer, topic: Text, metrics: Arc<Metrics>) -> Self {
         let (queue, letters) = mpsc::channel(QUEUE);
         tokio::spawn(write(letters, producer, topic, metrics));
-        Letters { queue }
+        Letters { queue, counted: Arc::default() }
     }
 
-    /// Hands a letter over; never waits.
-    pub(super) fn add(&self, letter: Letter) {
-        let (mpsc::error::TrySendError::Full(letter) | mpsc::error::TrySendError::Closed(letter)) = (match self.queue.try_send(letter) {
+    /// Hands over what Kafka refused; never waits.
+    pub(super) fn add(&self, record: Record, refusal: Refusal, stay: Stay) {
+        self.counted.open.fetch_add(1, Ordering::AcqRel);
+        let letter = Letter { record, refusal, stay, open: Open(Arc::clone(&self.counted)) };
+        let (TrySendError::Full(letter) | TrySendError::Closed(letter)) = match self.queue.try_send(letter) {
             Ok(()) => return,
             Err(error) => error,
-        });
+        };
         letter.stay.settle(Outcome::Refused(letter.refusal));
+    }
+
+    /// Whether no letter is waiting to be written, or on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.counted.open.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until there is neither a letter nor a record that may still become one.
+    pub(super) async fn until_settled(&self, producer: &Producer) {
+        loop {
+            producer.until_idle().await;
+            let mut none = std::pin::pin!(self.counted.none.notified());
+            none.as_mut().enable();
+            if self.is_settled() {
+                return; // a letter is counted before its record counts as answered
+            }
+            none.await;
+        }
     }
 }
 
 async fn write(mut letters: mpsc::Receiver<Letter>, producer: Producer, topic: Text, metrics: Arc<Metrics>) {
-    while let Some(Letter { record, refusal, stay }) = letters.recv().await {
+    while let Some(Letter { record, refusal, stay, open }) = letters.recv().await {
         let label = ReasonLabel { name: record.topic.to_string(), reason: refusal.word().to_owned() };
         let dead = dead(record, &refusal, &topic, now_ms());
         let metrics = Arc::clone(&metrics);
@@ -61,6 +108,10 @@ async fn write(mut letters: mpsc::Receiver<Letter>, producer: Producer, topic: T
             }
             Outcome::Refused(_) => stay.settle(Outcome::Refused(refusal)),
             unknown => stay.settle(unknown),
+        };
+        let end = move |outcome| {
+            end(outcome);
+            drop(open);
         };
         producer.send(dead, End::Call(Box::new(end))).await;
     }
@@ -87,8 +138,7 @@ mod tests {
     fn a_letter_is_the_record_with_the_reason() {
         let header = |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
         let own = header("event-id", "00ff");
-        let record =
-            Record { topic: "t".into(), key: Some("k".into()), value: "v".into(), headers: vec![own.clone()], timestamp_ms: 7 };
+        let record = Record { topic: "t".into(), key: Some("k".into()), value: "v".into(), headers: vec![own.clone()], timestamp_ms: 7 };
         let letter = dead(record.clone(), &Refusal::TooLarge("a record of 9 bytes".into()), &"dead".into(), 12);
         let expected = [
             own,

@@ -48,7 +48,7 @@ impl Way {
     /// Sends a record on its way, after waiting for room. `receipt` is settled when the record is as safe as the route wants it. One
     /// caller's records keep the order of its calls.
     pub async fn send(&self, record: Record, receipt: Receipt) {
-        if self.told_at_once {
+        if self.told_at_once && receipt.is_awaited() {
             self.leave(record, Receipt::nobody()).await;
             receipt.settle(Outcome::Stored);
         } else {

@@ -12,6 +12,7 @@ mod exchange;
 mod format;
 mod letter;
 mod plan;
+mod refusals;
 mod route;
 mod shape;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use self::{
     capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
+    refusals::Refusals,
     shape::Shape,
 };
 use crate::{
@@ -65,6 +67,8 @@ pub struct Pipeline {
     hurried: watch::Sender<bool>,
     /// Who writes captures, once there is something to write; `None` inside: the system gives no thread.
     recorder: OnceLock<Option<Recorder>>,
+    /// Who raises what Kafka refused, once there is somebody.
+    refusals: OnceLock<Arc<Refusals>>,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -111,6 +115,7 @@ impl Pipeline {
             plans: AtomicU64::new(0),
             hurried: watch::Sender::new(false),
             recorder: OnceLock::new(),
+            refusals: OnceLock::new(),
             metrics,
             counted,
         }
@@ -149,6 +154,7 @@ impl Pipeline {
         match chain::judge(self, &plan, &event, message).await {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
+                let receipt = self.witnessed(&plan, &event, receipt);
                 for (route, shaping) in matched {
                     let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
@@ -191,6 +197,7 @@ impl Pipeline {
         let hook = detail.hook();
         self.count(hook, 1);
         let event = self.event(client, detail);
+        let receipt = self.witnessed(plan, &event, receipt.clone());
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
             match shape::shape(self, route, &event).await {
@@ -203,6 +210,7 @@ impl Pipeline {
                 Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
             }
         }
+        receipt.settle(Outcome::Stored);
     }
 
     /// Keeps an event that a guest failed on for an operator.
@@ -220,6 +228,14 @@ impl Pipeline {
 
     fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a message that was dropped without being raised.
+    pub fn count_drop(&self, reason: DropReason) {
+        self.count(Hook::MessageDropped, 1);
+        if let Some(counter) = self.counted.drops.get(reason as usize) {
+            counter.inc();
+        }
     }
 
     fn count_hook(&self, hook: Hook) {
@@ -240,8 +256,10 @@ impl Pipeline {
         }
         let (reason, topic, client) = (reason.name(), &*message.topic, &*client.client_id);
         match dropping.reason {
-            // The everyday end of a message that nobody is subscribed to.
-            DropReason::NoSubscribers => tracing::debug!(reason, topic, client, %explanation, "message dropped"),
+            // The everyday end of a message that nobody is subscribed to; and what others say in few lines.
+            DropReason::NoSubscribers | DropReason::KafkaSlow | DropReason::KafkaRefused => {
+                tracing::debug!(reason, topic, client, %explanation, "message dropped")
+            }
             _ => tracing::info!(reason, topic, client, %explanation, "message dropped"),
         }
     }

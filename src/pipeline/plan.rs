@@ -20,6 +20,8 @@ pub struct Plan {
     pub(super) number: u64,
     /// Who is asked about clients, and what holds when nobody says.
     pub(super) access: Arc<Access>,
+    /// Whether a route wants to know which messages Kafka refused.
+    pub(super) wants_refusals: bool,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
 }
@@ -71,7 +73,9 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
-        Ok(Plan { number: 0, access: Arc::clone(access), routes })
+        let dropped = routes.get(Hook::MessageDropped as usize);
+        let wants_refusals = dropped.is_some_and(|routes| routes.iter().any(|route| route.takes_reason(DropReason::KafkaRefused)));
+        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes })
     }
 
     /// The routes of a hook, in configuration order.
@@ -84,10 +88,14 @@ impl Route {
     /// Whether an event belongs here.
     pub(super) fn takes(&self, detail: &Detail) -> bool {
         let reason = match detail {
-            Detail::MessageDropped(dropping) => self.reasons.is_empty() || self.reasons.contains(&dropping.reason),
+            Detail::MessageDropped(dropping) => self.takes_reason(dropping.reason),
             _ => true,
         };
         reason && (self.filters.is_empty() || detail.any_topic(|topic| self.takes_topic(topic)))
+    }
+
+    fn takes_reason(&self, reason: DropReason) -> bool {
+        self.reasons.is_empty() || self.reasons.contains(&reason)
     }
 
     /// Whether any topic of a filter belongs here.

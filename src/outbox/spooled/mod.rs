@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use self::forwarder::Forwarder;
+use super::refused::Letters;
 use crate::{
     config,
     event::{Outcome, Receipt, Text, now_ms},
@@ -124,12 +125,13 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Drains the producer, waiting for other records than the spool's; how many of those were not confirmed. What is left in the spool
-    /// waits for the next start.
-    pub(super) async fn drain(mut self, producer: &Producer, patience: Duration) -> usize {
+    /// Drains the producer, waiting for other records than the spool's, and for dead letters of those; how many were not confirmed. What is
+    /// left in the spool waits for the next start.
+    pub(super) async fn drain(mut self, producer: &Producer, letters: Option<&Letters>, patience: Duration) -> usize {
         let start = Instant::now();
         let mut look = || self.forwarder.as_mut().map_or(0, Forwarder::look);
-        while producer.outstanding() > look() && start.elapsed() < patience {
+        let mut is_settled = || producer.outstanding() <= look() && letters.is_none_or(Letters::is_settled);
+        while !is_settled() && start.elapsed() < patience {
             sleep(LOOK).await;
         }
         let own = look();
