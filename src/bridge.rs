@@ -307,7 +307,7 @@ async fn produce_differences(mut found: mpsc::Receiver<Difference>, outbox: Outb
     while let Some(Difference { topic, client_id, time_ms, value }) = found.recv().await {
         let key = Some(client_id.into_bytes());
         let Some(producer) = outbox.producer() else { continue };
-        producer.send(Record { topic, key, value: value.into(), headers: Vec::new(), timestamp_ms: time_ms }, Receipt::nobody()).await;
+        producer.send(Record { topic, key, value: value.into(), timestamp_ms: time_ms, ..Record::default() }, Receipt::nobody()).await;
     }
 }
 

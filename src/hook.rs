@@ -95,6 +95,13 @@ hooks! {
     MessageDropped = "message.dropped", Observe, "message-dropped", topic: true;
 }
 
+impl Hook {
+    /// Whether its events are about a message, with its payload and properties.
+    pub const fn has_message(self) -> bool {
+        matches!(self, Hook::MessagePublish | Hook::MessageDelivered | Hook::MessageAcked | Hook::MessageDropped)
+    }
+}
+
 /// The kinds of end, as routes name them in `reasons = [...]`.
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {

@@ -10,7 +10,8 @@
 //!   queue; who finds no room waits in line and is woken by a delivery report.
 //! - A record counts as stored only when Kafka said so, as refused only when sending it again cannot help. Everything else (a timeout, a
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
-//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
+//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition; a record
+//!   may ask for another [`Choice`], and gives its order up with it.
 //!
 //! Absent: consumer groups, transactions, the spool.
 
@@ -22,6 +23,7 @@ mod failures;
 mod keeper;
 mod limits;
 mod pace;
+mod partition;
 mod plain;
 mod producer;
 mod reader;
@@ -34,10 +36,11 @@ use crate::config::{Place, Problem};
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
     delivery::End,
+    partition::Choice,
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
-    record::Record,
+    record::{Record, RecordId, RecordIdText},
 };
 
 /// Why there is no producer.

@@ -26,7 +26,9 @@ use super::{
     delivery::{Context, End, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
-    keeper, limits, settings,
+    keeper, limits,
+    partition::Chance,
+    settings,
     topics::{self, Topics},
 };
 use crate::{
@@ -60,7 +62,7 @@ pub(super) struct Inner {
     pub(super) servers: String,
     /// The configured topics.
     pub(super) topic_names: Vec<Text>,
-    topics: Topics,
+    pub(super) topics: Topics,
     embedded: Option<Embedded>,
 }
 
@@ -77,10 +79,10 @@ impl Native {
     }
 
     /// Hands the record to librdkafka; gives the rest back when it does not take it.
-    fn enqueue(&self, record: &Record, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
+    fn enqueue(&self, record: &Record, partition: Option<i32>, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
         let native = BaseRecord {
             topic: record.topic.as_ref(),
-            partition: None,
+            partition,
             payload: Some(record.value.as_ref()),
             key: record.key.as_deref(),
             timestamp: i64::try_from(record.timestamp_ms).ok(),
@@ -171,11 +173,13 @@ impl Producer {
         let Ok(()) = shared.bounds.enter(bytes).await else {
             return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(end, bytes, topics.counters(&record.topic), shared));
+        let counters = topics.counters(&record.topic);
+        let partition = counters.partitions.choose(record.partition, Chance::now);
+        let mut pending = Box::new(Pending::new(end, bytes, counters, shared));
         loop {
             let (code, back, generation) = {
                 let native = self.inner.native.load();
-                match native.enqueue(&record, pending) {
+                match native.enqueue(&record, partition, pending) {
                     Ok(()) => return,
                     Err((code, back)) => (code, back, native.generation),
                 }
@@ -195,6 +199,7 @@ impl Producer {
     /// missing. Blocks, at most about three seconds.
     pub fn prepare(&self, topics: &[Text]) {
         let answer = topics::look_up(self.inner.native.load().producer.client(), topics, START_PATIENCE);
+        self.inner.topics.learn(&answer);
         topics::warn_of_missing(&answer.missing);
     }
 
@@ -253,6 +258,7 @@ impl Inner {
         } else if self.embedded.is_none() {
             tracing::info!("Kafka at {servers} answers");
         }
+        self.topics.learn(&answer);
         topics::warn_of_missing(&answer.missing);
         answer.silence.is_none()
     }

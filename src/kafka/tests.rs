@@ -89,7 +89,7 @@ impl Bench {
 
 fn record(value: impl Into<String>) -> Record {
     let value = value.into();
-    Record { topic: TOPIC, key: Some("key".into()), value: value.into(), headers: Vec::new(), timestamp_ms: 1 }
+    Record { topic: TOPIC, key: Some("key".into()), value: value.into(), timestamp_ms: 1, ..Record::default() }
 }
 
 fn refused(outcome: Option<&Outcome>) -> Option<&Refusal> {

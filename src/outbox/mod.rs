@@ -178,7 +178,7 @@ impl Outbox {
 /// The Kafka topics of a cluster that a configuration can write to.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
-    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
+    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
     let buries = |route: &Route| {
         let Delivery { ack, on_refusal, .. } = route.delivery;
         let refused = route.record.is_some() && (on_refusal == OnRefusal::DeadLetter || ack == Ack::Spool);

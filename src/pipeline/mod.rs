@@ -8,12 +8,17 @@ mod access;
 mod ask;
 mod capture;
 mod chain;
+mod complaints;
 mod exchange;
 mod format;
+mod json;
 mod letter;
+mod moment;
 mod plan;
+mod recipe;
 mod refusals;
 mod route;
+mod scope;
 mod shape;
 #[cfg(test)]
 mod stage;
@@ -36,7 +41,10 @@ use self::{
     capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
+    plan::Route,
     refusals::Refusals,
+    route::Shaping,
+    scope::Scope,
     shape::Shape,
 };
 use crate::{
@@ -155,12 +163,10 @@ impl Pipeline {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
                 let receipt = self.witnessed(&plan, &event, receipt);
+                let scope = Scope::new(&event, &self.node);
                 for (route, shaping) in matched {
-                    let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
-                    for record in records {
-                        route.way.send(record, receipt.clone()).await;
-                    }
+                    self.produce(route, &scope, shaping, &receipt).await;
                 }
                 receipt.settle(Outcome::Stored);
                 Decision::Accept(message)
@@ -198,19 +204,26 @@ impl Pipeline {
         self.count(hook, 1);
         let event = self.event(client, detail);
         let receipt = self.witnessed(plan, &event, receipt.clone());
+        let scope = Scope::new(&event, &self.node);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
             match shape::shape(self, route, &event).await {
-                Shape::Records(shaping) => {
-                    for record in route::records(route, &event, &self.node, shaping) {
-                        route.way.send(record, receipt.clone()).await;
-                    }
-                }
+                Shape::Records(shaping) => self.produce(route, &scope, shaping, &receipt).await,
                 Shape::Nothing => {}
                 Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
             }
         }
         receipt.settle(Outcome::Stored);
+    }
+
+    /// Hands the records of an event on one route over, after waiting for room.
+    async fn produce(&self, route: &Route, scope: &Scope<'_>, shaping: Shaping, receipt: &Receipt) {
+        for made in route::records(route, scope, shaping, &self.metrics) {
+            match made {
+                Ok(record) => route.way.send(record, receipt.clone()).await,
+                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
+            }
+        }
     }
 
     /// Keeps an event that a guest failed on for an operator.
