@@ -16,7 +16,7 @@ use tokio::sync::{
 use super::kept::Stay;
 use crate::{
     event::{Header, Outcome, Refusal, Text, now_ms},
-    kafka::{End, Producer, Record},
+    kafka::{Choice, End, Producer, Record},
     metrics::{Metrics, ReasonLabel},
 };
 
@@ -127,7 +127,8 @@ pub(super) fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64)
         header("reason", refusal.text().clone()),
         header("time", now_ms.to_string().into()),
     ]);
-    Record { topic: topic.clone(), headers, ..record }
+    // A partition that was fixed need not be there.
+    Record { topic: topic.clone(), partition: Choice::default(), headers, ..record }
 }
 
 #[cfg(test)]

@@ -215,9 +215,9 @@ impl Forwarder {
         let record = wire::decode(body);
         let topic = record.as_ref().map(|record| &*record.topic);
         let key = record.as_ref().and_then(|record| record.key.as_deref()).map(String::from_utf8_lossy).unwrap_or_default();
-        let event_id = record.as_ref().and_then(|record| record.headers.iter().find(|header| header.name == "event-id"));
+        let event_id = record.as_ref().and_then(|record| record.id).map(|id| id.text());
         tracing::error!(
-            spool = self.name, sequence, topic, %key, event_id = event_id.map(|header| &*header.value),
+            spool = self.name, sequence, topic, %key, event_id = event_id.as_ref().map(|id| id.as_str()),
             "a record is lost: Kafka refuses it, and its dead letter too: {}", refusal.text()
         );
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
     event::{Bytes, Header, Text},
-    kafka::Record,
+    kafka::{Choice, Record, RecordId},
 };
 
 /// The first byte of every body.
@@ -24,6 +24,8 @@ struct Written<'a> {
     #[serde(serialize_with = "pairs")]
     headers: &'a [Header],
     timestamp_ms: u64,
+    partition: (u8, i32),
+    id: Option<(u64, u32)>,
 }
 
 #[derive(Deserialize)]
@@ -34,12 +36,15 @@ struct Read<'a> {
     #[serde(borrow)]
     headers: Vec<(&'a str, &'a str)>,
     timestamp_ms: u64,
+    partition: (u8, i32),
+    id: Option<(u64, u32)>,
 }
 
 /// A record as bytes.
 pub(super) fn encode(record: &Record) -> Vec<u8> {
-    let Record { topic, key, value, headers, timestamp_ms } = record;
-    let written = Written { topic, key: key.as_deref(), value, headers, timestamp_ms: *timestamp_ms };
+    let Record { topic, key, partition, value, id, headers, timestamp_ms } = record;
+    let (partition, id) = (number(*partition), id.map(|RecordId { event, part }| (event, part)));
+    let written = Written { topic, key: key.as_deref(), value, headers, timestamp_ms: *timestamp_ms, partition, id };
     let mut begun = Vec::with_capacity(record.bytes() + topic.len() + OVERHEAD_BYTES);
     begun.push(FORMAT);
     // A Vec takes everything, so that this cannot fail; an empty body would be noticed at once, as unreadable.
@@ -52,16 +57,39 @@ pub(super) fn decode(body: &Bytes) -> Option<Record> {
     if *format != FORMAT {
         return None;
     }
-    let (Read { topic, key, value, headers, timestamp_ms }, _) = postcard::take_from_bytes(rest).ok()?;
+    let (Read { topic, key, value, headers, timestamp_ms, partition, id }, _) = postcard::take_from_bytes(rest).ok()?;
     let text = |text: &str| Text::try_from(body.slice_ref(text.as_bytes())).ok();
     let header = |(name, value)| Some(Header { name: text(name)?, value: text(value)? });
     Some(Record {
         topic: text(topic)?,
         key: key.map(|key| body.slice_ref(key)),
+        partition: choice(partition)?,
         value: body.slice_ref(value),
+        id: id.map(|(event, part)| RecordId { event, part }),
         headers: headers.into_iter().map(header).collect::<Option<_>>()?,
         timestamp_ms,
     })
+}
+
+fn number(choice: Choice) -> (u8, i32) {
+    match choice {
+        Choice::Key => (0, 0),
+        Choice::RoundRobin => (1, 0),
+        Choice::Sticky => (2, 0),
+        Choice::Random => (3, 0),
+        Choice::Fixed(partition) => (4, partition),
+    }
+}
+
+fn choice(number: (u8, i32)) -> Option<Choice> {
+    match number {
+        (0, _) => Some(Choice::Key),
+        (1, _) => Some(Choice::RoundRobin),
+        (2, _) => Some(Choice::Sticky),
+        (3, _) => Some(Choice::Random),
+        (4, partition) => Some(Choice::Fixed(partition)),
+        _ => None,
+    }
 }
 
 /// Byte slices would be written byte by byte; the bytes are the same.
@@ -103,9 +131,12 @@ mod tests {
             value: Bytes::from_static(b"\xff\x00"),
             headers: vec![header("event-id", "00ff"), header("event-id", "")],
             timestamp_ms: 1_700_000_000_123,
+            partition: Choice::Fixed(7),
+            id: Some(RecordId { event: u64::MAX, part: 3 }),
         };
-        let bare = Record { topic: "".into(), key: None, value: Bytes::new(), headers: Vec::new(), timestamp_ms: 0 };
-        for record in [full.clone(), bare, Record { key: Some(Bytes::new()), ..full.clone() }] {
+        let choices = [Choice::Key, Choice::RoundRobin, Choice::Sticky, Choice::Random, Choice::Fixed(0)];
+        let chosen = choices.into_iter().map(|partition| Record { partition, ..full.clone() });
+        for record in chosen.chain([full.clone(), Record::default(), Record { key: Some(Bytes::new()), ..full.clone() }]) {
             let body = Bytes::from(encode(&record));
             assert_eq!(decode(&body), Some(record));
         }
@@ -125,7 +156,9 @@ mod tests {
             value: Bytes::from_static(b"v"),
             headers: vec![Header { name: "n".into(), value: "h".into() }],
             timestamp_ms: 300,
+            partition: Choice::Fixed(1),
+            id: Some(RecordId { event: 5, part: 0 }),
         };
-        assert_eq!(encode(&record), b"\x01\x01t\x01\x01k\x01v\x01\x01n\x01h\xac\x02");
+        assert_eq!(encode(&record), b"\x01\x01t\x01\x01k\x01v\x01\x01n\x01h\xac\x02\x04\x02\x01\x05\x00");
     }
 }
