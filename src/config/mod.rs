@@ -10,6 +10,7 @@ mod admin;
 mod breaker;
 mod capture;
 mod delivery;
+mod downlink;
 mod field;
 mod guest;
 mod kafka;
@@ -25,6 +26,7 @@ mod redis;
 mod rollout;
 mod route;
 mod runtime;
+mod secret;
 mod spool;
 mod store;
 mod template;
@@ -45,9 +47,10 @@ pub use self::{
     breaker::Breaker,
     capture::Capture,
     delivery::{Ack, Delivery, Guarantee, OnRefusal},
+    downlink::{Downlink, MessageTemplate, OnUnfit, RecordField, RecordPart, RecordText, RecordTextError, Start, UserProperties},
     field::Field,
     guest::{Grant, Guest, Isolation, StateBackend},
-    kafka::{Bootstrap, Kafka},
+    kafka::{Bootstrap, Credentials, Gssapi, Identity, Kafka, KafkaTls, NewTopics, OauthBearer, Pem, Sasl, Tuning},
     key::{Key, KeyKind},
     limits::Limits,
     listener::{DoorProtocol, Listener},
@@ -58,6 +61,7 @@ pub use self::{
     rollout::{Canary, Rollout, Shadow, Trial},
     route::{OnFailure, Retry, Route},
     runtime::Runtime,
+    secret::Secret,
     spool::{OnDamage, Spool, WhenFull},
     store::{Store, SyncPolicy},
     template::{Part, Template, TemplateError},
@@ -99,6 +103,8 @@ pub struct Config {
     pub guests: Vec<Guest>,
     /// `[[route]]`, in order.
     pub routes: Vec<Route>,
+    /// `[[downlink]]`
+    pub downlinks: Vec<Downlink>,
 }
 
 impl Config {
@@ -140,15 +146,19 @@ impl Config {
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let admin = table.table("admin", Admin::read).flatten();
-        let kafka = table.table("kafka", Kafka::read).flatten();
+        let kafka = table.table("kafka", |kafka| Kafka::read(kafka, folder)).flatten();
         let cluster_names = Names::default();
-        let clusters = table.tables("cluster", |cluster| cluster_names.note(cluster, "cluster").and(Kafka::read_named(cluster)));
+        let clusters = table.tables("cluster", |cluster| cluster_names.note(cluster, "cluster").and(Kafka::read_named(cluster, folder)));
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let redis = table.table("redis", Redis::read).flatten();
         let runtime = table.table("guests", |guests| Runtime::read(guests, data_dir)).unwrap_or_else(|| Runtime::new(data_dir));
         let around = guest::Around { folder, has_data_dir: data_dir.is_some(), has_redis: table.placed("redis").is_some() };
         let guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest, around)));
         let routes = table.tables("route", |route| Route::read(route, route::Around { folder, data_dir }));
+        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
+        let downlink_names = Names::default();
+        let downlinks = table.tables("downlink", |downlink| Downlink::read(downlink, &downlink_names, &node));
+        Downlink::check_groups(table, &downlinks);
         let tenants = Self::read_tenants(table, &guests);
         let access = Self::read_access(table, &routes, folder);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
@@ -170,21 +180,44 @@ impl Config {
                 "give a guest state = { backend = \"redis\" }",
             );
         }
-        routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
-        for cluster in routes.iter().map(|route| &route.delivery.cluster).filter(|cluster| cluster.value != Kafka::DEFAULT) {
+        let asked = routes.iter().flat_map(|route| &route.guests).chain(downlinks.iter().flat_map(|downlink| &downlink.guests));
+        asked.for_each(|guest| guest_names.expect(table, guest, "guest"));
+        let named = routes.iter().map(|route| &route.delivery).chain(downlinks.iter().map(|downlink| &downlink.delivery));
+        for cluster in named.map(|delivery| &delivery.cluster).filter(|cluster| cluster.value != Kafka::DEFAULT) {
             cluster_names.expect(table, cluster, "cluster");
         }
         if let Some(cluster) = clusters.iter().find(|cluster| cluster.name == Kafka::DEFAULT) {
             table.refuse_value(&cluster.place.place, "a cluster named \"kafka\" is the one of [kafka]", "give it another name");
         }
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
-        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
-        Config { node, store, listeners, mqtt, admin, kafka, clusters, spool, access, keys, runtime, redis, tenants, guests, routes }
+        Config {
+            node,
+            store,
+            listeners,
+            mqtt,
+            admin,
+            kafka,
+            clusters,
+            spool,
+            access,
+            keys,
+            runtime,
+            redis,
+            tenants,
+            guests,
+            routes,
+            downlinks,
+        }
     }
 
     /// Every cluster, that of `[kafka]` first.
     pub fn all_clusters(&self) -> impl Iterator<Item = &Kafka> {
         std::iter::once(&self.kafka).chain(&self.clusters)
+    }
+
+    /// What works, and should not be so.
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.all_clusters().flat_map(Kafka::warnings).collect()
     }
 
     fn read_tenants(table: &Table<'_>, guests: &[Guest]) -> Vec<Tenant> {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn record(key: Option<&'static str>) -> Record {
-        Record { topic: "t".into(), key: key.map(Bytes::from), value: Bytes::new(), headers: Vec::new(), timestamp_ms: 0 }
+        Record { topic: "t".into(), key: key.map(Bytes::from), ..Record::default() }
     }
 
     #[tokio::test]

@@ -1,14 +1,16 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster. Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
-//! plan that holds it is gone.
+//! producer for each cluster. Another configuration is taken in two steps, [`Outbox::renew`] and [`Renewal::commit`], so that it can be
+//! refused as a whole. A cluster that stays keeps its producer, which changes inside; a way to a cluster that goes holds on to it until
+//! the plan that the way belongs to is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
 mod kept;
 mod lane;
 mod refused;
+mod renewal;
 mod spooled;
 mod way;
 
@@ -18,14 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
-pub use self::way::Way;
 use self::{lane::Lanes, refused::Letters, spooled::Spooled};
+pub use self::{renewal::Renewal, way::Way};
 use crate::{
-    config::{self, Ack, Config, Delivery, Kafka, OnFailure, OnRefusal, Problem, Route},
+    config::{self, Ack, Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure, OnRefusal, Problem, Route},
     event::Text,
-    kafka::{KafkaError, Producer},
+    kafka::{Inspection, KafkaError, Producer},
     metrics::Metrics,
     spool::SpoolError,
 };
@@ -51,11 +55,15 @@ impl OutboxError {
     }
 }
 
-/// Every cluster that records can go to.
+/// Every cluster that records can go to; clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    clusters: Arc<HashMap<String, Cluster>>,
+    clusters: Arc<ArcSwap<Clusters>>,
+    /// Clusters that the configuration no longer names, while records are on their way to them.
+    leaving: Arc<Mutex<Vec<Cluster>>>,
 }
+
+type Clusters = HashMap<String, Cluster>;
 
 /// One cluster with everything that is on its way to it.
 #[derive(Clone, Debug)]
@@ -86,6 +94,27 @@ impl Cluster {
         })
     }
 
+    /// The same cluster under another configuration: who is under way to it stays so.
+    fn renewed(&self, kafka: &Kafka) -> Self {
+        let dead_letter_topic: Text = kafka.dead_letter_topic.as_str().into();
+        let letters = if dead_letter_topic == self.dead_letter_topic { self.letters.clone() } else { OnceLock::new() };
+        Cluster { dead_letter_topic, letters, ..self.clone() }
+    }
+
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed; those
+    /// that wait in the spool are safe, and not counted.
+    async fn drain(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        if let Some(spooled) = &self.spooled {
+            let rest = spooled.rest(patience).await;
+            return rest.drain(&self.producer, self.letters.get(), deadline.saturating_duration_since(Instant::now())).await;
+        }
+        if let Some(letters) = self.letters.get() {
+            let _ = timeout(patience, letters.until_settled(&self.producer)).await; // what is left is counted below
+        }
+        self.producer.drain(deadline.saturating_duration_since(Instant::now())).await
+    }
+
     /// Who writes dead letters; must be called in a runtime.
     fn letters(&self) -> Letters {
         let start = || Letters::start(self.producer.clone(), self.dead_letter_topic.clone(), Arc::clone(&self.metrics));
@@ -94,9 +123,13 @@ impl Cluster {
 }
 
 impl Outbox {
+    fn new(clusters: Clusters) -> Self {
+        Outbox { clusters: Arc::new(ArcSwap::from_pointee(clusters)), leaving: Arc::default() }
+    }
+
     /// No cluster: nothing is produced.
     pub fn closed() -> Self {
-        Outbox { clusters: Arc::default() }
+        Outbox::new(Clusters::new())
     }
 
     /// Connects to every cluster, and opens its spool where there is a `data_dir`. Blocks like [`Producer::connect`], and while a spool is
@@ -113,7 +146,7 @@ impl Outbox {
             let names: Vec<&str> = config.all_clusters().map(|kafka| kafka.name.as_str()).collect();
             spooled::warn_of_others(&spool.folder, &names);
         }
-        Ok(Outbox { clusters: Arc::new(clusters) })
+        Ok(Outbox::new(clusters))
     }
 
     /// Checks what [`Outbox::open`] would refuse, without connecting.
@@ -125,57 +158,55 @@ impl Outbox {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// Asks every cluster about itself and the topics that the configuration can write to, without [`Outbox::open`]: nothing is written
+    /// and nothing created. Blocks, at most about half a minute for each.
+    ///
+    /// # Errors
+    /// The first cluster whose settings librdkafka does not take.
+    pub fn inspect(config: &Config) -> Result<Vec<Inspection>, KafkaError> {
+        let largest_bytes = config.mqtt.max_payload_bytes.min(config.mqtt.max_packet_bytes as usize);
+        config.all_clusters().map(|kafka| crate::kafka::inspect(kafka, &topics(config, kafka), largest_bytes)).collect()
+    }
+
     /// How the records of a route leave; `None`: its cluster is not there. Must be called in a runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
-        if self.clusters.is_empty() {
+        let clusters = self.clusters.load();
+        if clusters.is_empty() {
             return Some(Way::nowhere());
         }
-        let cluster = self.clusters.get(&delivery.cluster.value)?;
-        Some(Way::new(cluster, delivery))
+        Some(Way::new(clusters.get(&delivery.cluster.value)?, delivery))
     }
 
     /// The producer of the cluster of `[kafka]`.
-    pub fn producer(&self) -> Option<&Producer> {
-        self.clusters.get(Kafka::DEFAULT).map(|cluster| &cluster.producer)
+    pub fn producer(&self) -> Option<Producer> {
+        self.clusters.load().get(Kafka::DEFAULT).map(|cluster| cluster.producer.clone())
     }
 
-    /// Asks every cluster for the topics that a new configuration names. Blocks, at most about three seconds for each.
-    pub fn prepare(&self, config: &Config) {
-        for kafka in config.all_clusters() {
-            if let Some(cluster) = self.clusters.get(&kafka.name) {
-                cluster.producer.prepare(&topics(config, kafka));
-            }
-        }
+    /// The producer of a cluster.
+    pub fn producer_of(&self, cluster: &str) -> Option<Producer> {
+        self.clusters.load().get(cluster).map(|cluster| cluster.producer.clone())
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
-        self.clusters.values().find_map(|cluster| cluster.producer.embedded_address())
+        self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
     }
 
     /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed; those
     /// that wait in a spool are safe, and not counted.
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
-        for cluster in self.clusters.values() {
-            let Cluster { producer, letters, spooled, .. } = cluster.clone();
-            draining.spawn(async move {
-                let (deadline, letters) = (Instant::now() + patience, letters.get());
-                let left = || deadline.saturating_duration_since(Instant::now());
-                if let Some(spooled) = spooled {
-                    return spooled.rest(patience).await.drain(&producer, letters, left()).await;
-                }
-                if let Some(letters) = letters {
-                    let _ = timeout(patience, letters.until_settled(&producer)).await; // what is left is counted below
-                }
-                producer.drain(left()).await
-            });
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        let present = self.clusters.load_full();
+        for cluster in present.values().chain(&leaving).cloned() {
+            draining.spawn(async move { cluster.drain(patience).await });
         }
         draining.join_all().await.into_iter().sum()
     }
 }
 
-/// The Kafka topics of a cluster that a configuration can write to.
+/// The Kafka topics of a cluster that a configuration can write to; of the embedded one, where they come into being with it, also those that
+/// it reads.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
@@ -186,6 +217,14 @@ pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     };
     if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    let downlinks = || config.downlinks.iter().filter(|downlink| downlink.cluster() == cluster.name);
+    if downlinks().any(Downlink::buries) {
+        topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    if cluster.bootstrap == Bootstrap::Embedded {
+        let read = downlinks().flat_map(|downlink| &downlink.topics).filter(|topic| !topic.value.starts_with('^'));
+        topics.extend(read.map(|topic| Text::from(topic.value.as_str())));
     }
     if cluster.name == Kafka::DEFAULT {
         let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());

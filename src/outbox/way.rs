@@ -3,7 +3,7 @@
 use super::{Cluster, kept::Kept, spooled::Spooled};
 use crate::{
     config::{Ack, Delivery, OnRefusal},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Receipt, Refusal, Text},
     kafka::{Producer, Record},
 };
 
@@ -25,15 +25,15 @@ enum Out {
     Straight(Producer),
     /// To Kafka, and kept in sight until it has answered.
     Kept(Kept),
-    /// Onto this machine's disk, and from there to Kafka.
-    Spooled(Spooled),
+    /// Onto this machine's disk, and from there to Kafka; what cannot be made is kept in sight.
+    Spooled(Spooled, Kept),
 }
 
 impl Way {
     pub(super) fn new(cluster: &Cluster, delivery: &Delivery) -> Self {
         let plain = delivery.max_in_flight.is_none() && delivery.on_refusal == OnRefusal::Report;
         let out = match &cluster.spooled {
-            Some(spooled) if delivery.ack == Ack::Spool => Out::Spooled(spooled.clone()),
+            Some(spooled) if delivery.ack == Ack::Spool => Out::Spooled(spooled.clone(), Kept::new(cluster, delivery)),
             _ if plain => Out::Straight(cluster.producer.clone()),
             _ => Out::Kept(Kept::new(cluster, delivery)),
         };
@@ -62,7 +62,16 @@ impl Way {
             Out::Straight(producer) => producer.send(record, receipt).await,
             // Boxed: a connection's task stays small.
             Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await,
-            Out::Spooled(spooled) => Box::pin(spooled.send(record, receipt)).await,
+            Out::Spooled(spooled, _) => Box::pin(spooled.send(record, receipt)).await,
+        }
+    }
+
+    /// Ends a record that could not be made as its route says, as if Kafka had refused it.
+    pub fn refuse(&self, record: Record, refusal: Refusal, receipt: Receipt) {
+        match &self.out {
+            _ if self.told_at_once => receipt.settle(Outcome::Stored),
+            Out::Nowhere | Out::Straight(_) => receipt.settle(Outcome::Refused(refusal)),
+            Out::Kept(kept) | Out::Spooled(_, kept) => kept.refuse(record, refusal, receipt),
         }
     }
 
@@ -77,7 +86,7 @@ impl Way {
             Out::Nowhere => receipt.settle(Outcome::Stored),
             Out::Straight(producer) => producer.send(record, receipt).await,
             Out::Kept(kept) => kept.producer().send(record, receipt).await,
-            Out::Spooled(spooled) => Box::pin(spooled.send(record, receipt)).await,
+            Out::Spooled(spooled, _) => Box::pin(spooled.send(record, receipt)).await,
         }
     }
 }

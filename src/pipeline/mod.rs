@@ -9,6 +9,7 @@ mod ask;
 mod capture;
 mod chain;
 mod complaints;
+mod descent;
 mod exchange;
 mod format;
 mod json;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 
 pub use self::{
     access::{Permissions, Refused},
+    descent::{Descended, Fallen},
     exchange::Exchange,
     plan::Plan,
 };
@@ -221,7 +223,10 @@ impl Pipeline {
         for made in route::records(route, scope, shaping, &self.metrics) {
             match made {
                 Ok(record) => route.way.send(record, receipt.clone()).await,
-                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
+                Err(unmade) => {
+                    let route::Unmade { record, refusal } = *unmade;
+                    route.way.refuse(record, refusal, receipt.clone());
+                }
             }
         }
     }

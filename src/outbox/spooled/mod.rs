@@ -80,7 +80,7 @@ impl Spooled {
         Ok(Spooled { inner: Arc::new(Inner { spool, target, stop, task }) })
     }
 
-    /// The cluster has another producer from now on. What the former one does not confirm is sent again by this one.
+    /// Everything that is sent from now on goes this way. What a former producer does not confirm is sent again by this one.
     pub(super) fn aim(&self, producer: &Producer, dead_letter_topic: &Text) {
         let target = Target { producer: producer.clone(), dead_letter_topic: dead_letter_topic.clone() };
         self.inner.target.store(Arc::new(target));
