@@ -28,6 +28,7 @@
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
 //!     kafka          the only place that names rdkafka: records, producer, consumer, embedded cluster, reader
 //!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills, guests' state
+//!     spool          a durable log on this machine's disk for what is acknowledged before Kafka has it
 //!     redis          the only place that names that crate: guests' state that several processes share
 //!     access         password file and rules, for those without a guest
 //!  1  event          plain data, no I/O: events, verdicts, receipts
@@ -78,5 +79,6 @@ pub mod pipeline;
 pub mod redis;
 pub mod registry;
 pub mod source;
+pub mod spool;
 pub mod store;
 pub mod topic;

@@ -102,13 +102,24 @@ impl Delivery {
             }
         }
         let default = if is_publish || !has_spool { Ack::Kafka } else { Ack::Spool };
+        let is_spooled = ack.as_ref().map_or(default, |ack| ack.value) == Ack::Spool;
+        if is_spooled && is_produced {
+            if let Some(place) = &max_in_flight {
+                let message = " does nothing with ack = \"spool\": what is in the spool leaves it in order";
+                table.refuse_at(place, "max_in_flight", message, "remove it, or write ack = \"kafka\"");
+            }
+            if let Some(Placed { value: OnRefusal::Report, place }) = &on_refusal {
+                let message = " = \"report\" with ack = \"spool\": when Kafka refuses the record, its publisher has been told already";
+                table.refuse_at(place, "on_refusal", message, "remove it: it becomes a dead letter");
+            }
+        }
         let here = || Placed { value: Kafka::DEFAULT.to_owned(), place: table.place().clone() };
         Delivery {
             cluster: cluster.unwrap_or_else(here),
             ack: ack.map_or(default, |ack| ack.value),
             guarantee: guarantee.map_or(Guarantee::AtLeastOnce, |guarantee| guarantee.value),
             max_in_flight: max_in_flight.map(|_| in_flight),
-            on_refusal: on_refusal.map_or(OnRefusal::Report, |on_refusal| on_refusal.value),
+            on_refusal: on_refusal.map_or(if is_spooled { OnRefusal::DeadLetter } else { OnRefusal::Report }, |given| given.value),
         }
     }
 }

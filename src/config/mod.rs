@@ -62,7 +62,7 @@ pub use self::{
     route::{OnFailure, Retry, Route},
     runtime::Runtime,
     secret::Secret,
-    spool::{Spool, WhenFull},
+    spool::{OnDamage, Spool, WhenFull},
     store::{Store, SyncPolicy},
     template::{Part, Template, TemplateError},
     tenant::{Ceilings, Tenant},

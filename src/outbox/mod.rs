@@ -11,6 +11,7 @@ mod kept;
 mod lane;
 mod refused;
 mod renewal;
+mod spooled;
 mod way;
 
 use std::{
@@ -23,14 +24,36 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use self::{lane::Lanes, refused::Letters};
+use self::{lane::Lanes, refused::Letters, spooled::Spooled};
 pub use self::{renewal::Renewal, way::Way};
 use crate::{
-    config::{Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure, OnRefusal, Route},
+    config::{self, Ack, Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure, OnRefusal, Problem, Route},
     event::Text,
     kafka::{Inspection, KafkaError, Producer},
     metrics::Metrics,
+    spool::SpoolError,
 };
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// A cluster's producer does not start.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A cluster's spool does not open.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+impl OutboxError {
+    /// The same as a problem of the configuration, for those that are one.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            OutboxError::Kafka(error) => error.problem(),
+            OutboxError::Spool(_) => None,
+        }
+    }
+}
 
 /// Every cluster that records can go to; clones share it.
 #[derive(Clone, Debug)]
@@ -51,15 +74,20 @@ struct Cluster {
     lanes: Arc<Lanes>,
     /// Who writes dead letters, once a route wants them.
     letters: OnceLock<Letters>,
+    /// Where there is a `data_dir`.
+    spooled: Option<Spooled>,
     metrics: Arc<Metrics>,
 }
 
 impl Cluster {
-    fn connect(kafka: &Kafka, topics: &[Text], metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+    fn connect(kafka: &Kafka, topics: &[Text], spool: Option<&config::Spool>, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
         let producer = Producer::connect(kafka, topics, Arc::clone(metrics))?;
+        let dead_letter_topic = Text::from(kafka.dead_letter_topic.as_str());
+        let open = |spool| Spooled::open(&kafka.name, spool, &producer, &dead_letter_topic, metrics);
         Ok(Cluster {
+            spooled: spool.map(open).transpose()?,
             producer,
-            dead_letter_topic: kafka.dead_letter_topic.as_str().into(),
+            dead_letter_topic,
             lanes: Arc::default(),
             letters: OnceLock::new(),
             metrics: Arc::clone(metrics),
@@ -73,9 +101,14 @@ impl Cluster {
         Cluster { dead_letter_topic, letters, ..self.clone() }
     }
 
-    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed; those
+    /// that wait in the spool are safe, and not counted.
     async fn drain(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
+        if let Some(spooled) = &self.spooled {
+            let rest = spooled.rest(patience).await;
+            return rest.drain(&self.producer, self.letters.get(), deadline.saturating_duration_since(Instant::now())).await;
+        }
         if let Some(letters) = self.letters.get() {
             let _ = timeout(patience, letters.until_settled(&self.producer)).await; // what is left is counted below
         }
@@ -99,14 +132,19 @@ impl Outbox {
         Outbox::new(Clusters::new())
     }
 
-    /// Connects to every cluster. Blocks like [`Producer::connect`].
+    /// Connects to every cluster, and opens its spool where there is a `data_dir`. Blocks like [`Producer::connect`], and while a spool is
+    /// read through; must be called in a runtime.
     ///
     /// # Errors
-    /// The first cluster whose settings librdkafka does not take.
-    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+    /// The first cluster whose settings librdkafka does not take, or whose spool does not open.
+    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), metrics)?);
+            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), config.spool.as_ref(), metrics)?);
+        }
+        if let Some(spool) = &config.spool {
+            let names: Vec<&str> = config.all_clusters().map(|kafka| kafka.name.as_str()).collect();
+            spooled::warn_of_others(&spool.folder, &names);
         }
         Ok(Outbox::new(clusters))
     }
@@ -154,7 +192,8 @@ impl Outbox {
         self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
     }
 
-    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed; those
+    /// that wait in a spool are safe, and not counted.
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
         let leaving = std::mem::take(&mut *self.leaving.lock());
@@ -172,7 +211,8 @@ pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
     let buries = |route: &Route| {
-        let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
+        let Delivery { ack, on_refusal, .. } = route.delivery;
+        let refused = route.record.is_some() && (on_refusal == OnRefusal::DeadLetter || ack == Ack::Spool);
         refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())
     };
     if routes().any(buries) {

@@ -77,13 +77,18 @@ impl Letters {
         letter.stay.settle(Outcome::Refused(letter.refusal));
     }
 
+    /// Whether no letter is waiting to be written, or on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.counted.open.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until there is neither a letter nor a record that may still become one.
     pub(super) async fn until_settled(&self, producer: &Producer) {
         loop {
             producer.until_idle().await;
             let mut none = std::pin::pin!(self.counted.none.notified());
             none.as_mut().enable();
-            if self.counted.open.load(Ordering::Acquire) == 0 {
+            if self.is_settled() {
                 return; // a letter is counted before its record counts as answered
             }
             none.await;
@@ -113,7 +118,7 @@ async fn write(mut letters: mpsc::Receiver<Letter>, producer: Producer, topic: T
 }
 
 /// The record as it was, and what became of it.
-fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64) -> Record {
+pub(super) fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64) -> Record {
     let header = |name: &'static str, value: Text| Header { name: Text::from_static(name), value };
     let mut headers = record.headers;
     headers.extend([

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cluster, Clusters, Outbox, topics};
+use super::{Cluster, Clusters, Outbox, OutboxError, topics};
 use crate::{
     config::Config,
-    kafka::{self, KafkaError},
+    kafka,
     metrics::Metrics,
 };
 
@@ -30,8 +30,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The first cluster whose settings librdkafka does not take, or with whose new settings no Kafka answers while one answers with the
-    /// old ones.
-    pub fn renew(&self, config: &Config, metrics: &Arc<Metrics>) -> Result<Renewal, KafkaError> {
+    /// old ones; a new cluster whose spool does not open.
+    pub fn renew(&self, config: &Config, metrics: &Arc<Metrics>) -> Result<Renewal, OutboxError> {
         let present = self.clusters.load();
         let (mut next, mut changes) = (Clusters::new(), Vec::new());
         for kafka in config.all_clusters() {
@@ -41,7 +41,7 @@ impl Outbox {
                     changes.push(cluster.producer.renew(kafka, &topics)?);
                     cluster.renewed(kafka)
                 }
-                None => Cluster::connect(kafka, &topics, metrics)?,
+                None => Cluster::connect(kafka, &topics, config.spool.as_ref(), metrics)?,
             };
             next.insert(kafka.name.clone(), cluster);
         }
@@ -63,6 +63,11 @@ impl Renewal {
         changes.into_iter().for_each(kafka::Renewal::commit);
         let next = next.clusters.load_full();
         let former = outbox.clusters.swap(Arc::clone(&next));
+        for Cluster { producer, dead_letter_topic, spooled, .. } in next.values() {
+            if let Some(spooled) = spooled {
+                spooled.aim(producer, dead_letter_topic);
+            }
+        }
         for (name, cluster) in former.iter().filter(|(name, _)| !next.contains_key(*name)) {
             tracing::info!(cluster = name, unanswered = cluster.producer.outstanding(), "the cluster is not in the configuration any more");
             outbox.leaving.lock().push(cluster.clone());
@@ -71,11 +76,12 @@ impl Renewal {
     }
 }
 
-/// Waits until nobody can send any more, then drains. This task, the list of those that leave, whoever writes dead letters, and nobody
-/// else hold the producer then.
+/// Waits until nobody can send any more, then drains. This task, the list of those that leave, whoever writes dead letters, the spool, and
+/// nobody else hold the producer then.
 async fn leave(outbox: Outbox, name: String, cluster: Cluster, patience: Duration) {
     let start = Instant::now();
-    while cluster.producer.holders() > 2 + usize::from(cluster.letters.get().is_some()) && start.elapsed() < patience {
+    let others = [cluster.letters.get().is_some(), cluster.spooled.is_some()].map(usize::from);
+    while cluster.producer.holders() > 2 + others.iter().sum::<usize>() && start.elapsed() < patience {
         tokio::time::sleep(LOOK).await;
     }
     let unconfirmed = cluster.drain(patience.saturating_sub(start.elapsed())).await;

@@ -1,6 +1,6 @@
 //! The way of one route's records.
 
-use super::{Cluster, kept::Kept};
+use super::{Cluster, kept::Kept, spooled::Spooled};
 use crate::{
     config::{Ack, Delivery, OnRefusal},
     event::{Outcome, Receipt, Refusal, Text},
@@ -25,12 +25,18 @@ enum Out {
     Straight(Producer),
     /// To Kafka, and kept in sight until it has answered.
     Kept(Kept),
+    /// Onto this machine's disk, and from there to Kafka; what cannot be made is kept in sight.
+    Spooled(Spooled, Kept),
 }
 
 impl Way {
     pub(super) fn new(cluster: &Cluster, delivery: &Delivery) -> Self {
         let plain = delivery.max_in_flight.is_none() && delivery.on_refusal == OnRefusal::Report;
-        let out = if plain { Out::Straight(cluster.producer.clone()) } else { Out::Kept(Kept::new(cluster, delivery)) };
+        let out = match &cluster.spooled {
+            Some(spooled) if delivery.ack == Ack::Spool => Out::Spooled(spooled.clone(), Kept::new(cluster, delivery)),
+            _ if plain => Out::Straight(cluster.producer.clone()),
+            _ => Out::Kept(Kept::new(cluster, delivery)),
+        };
         Way { out, told_at_once: delivery.ack == Ack::None, dead_letter_topic: cluster.dead_letter_topic.clone() }
     }
 
@@ -54,7 +60,9 @@ impl Way {
         match &self.out {
             Out::Nowhere => receipt.settle(Outcome::Stored),
             Out::Straight(producer) => producer.send(record, receipt).await,
-            Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await, // boxed: a connection's task stays small
+            // Boxed: a connection's task stays small.
+            Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await,
+            Out::Spooled(spooled, _) => Box::pin(spooled.send(record, receipt)).await,
         }
     }
 
@@ -63,7 +71,7 @@ impl Way {
         match &self.out {
             _ if self.told_at_once => receipt.settle(Outcome::Stored),
             Out::Nowhere | Out::Straight(_) => receipt.settle(Outcome::Refused(refusal)),
-            Out::Kept(kept) => kept.refuse(record, refusal, receipt),
+            Out::Kept(kept) | Out::Spooled(_, kept) => kept.refuse(record, refusal, receipt),
         }
     }
 
@@ -72,12 +80,13 @@ impl Way {
         &self.dead_letter_topic
     }
 
-    /// Sends a dead letter; the receipt is settled when Kafka has it.
+    /// Sends a dead letter; the receipt is settled when Kafka has it, or the spool.
     pub async fn bury(&self, record: Record, receipt: Receipt) {
         match &self.out {
             Out::Nowhere => receipt.settle(Outcome::Stored),
             Out::Straight(producer) => producer.send(record, receipt).await,
             Out::Kept(kept) => kept.producer().send(record, receipt).await,
+            Out::Spooled(spooled, _) => Box::pin(spooled.send(record, receipt)).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["hook", "topic"]),
     (1, &["event", "config", "metrics"]),
-    (2, &["guest", "kafka", "access", "store", "redis"]),
+    (2, &["guest", "kafka", "access", "store", "spool", "redis"]),
     (3, &["registry", "outbox"]),
     (4, &["pipeline"]),
     (5, &["source", "admin"]),

@@ -20,6 +20,7 @@ mod rollout;
 mod routes;
 mod secure_kafka;
 mod smart_lock;
+mod spool;
 mod state;
 mod support;
 mod swap;
