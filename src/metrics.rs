@@ -147,6 +147,8 @@ metrics! {
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
+    publishes_repeated: PerName = "publishes_repeated", "Publishes not produced again by exactly-once routes, per cluster";
+    transactions: PerName = "transactions", "Transactions of exactly-once routes, per end: committed or aborted";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
     kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";

@@ -4,6 +4,7 @@
 
 mod access;
 mod message;
+mod origin;
 mod peer;
 mod receipt;
 mod verdict;
@@ -17,6 +18,7 @@ pub use bytestring::ByteString as Text;
 pub use self::{
     access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling, Step},
     message::{Header, Message, Properties, QoS},
+    origin::{Knowledge, Origin},
     peer::Peer,
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},

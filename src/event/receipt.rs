@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Text;
+use super::{Text, origin::Origin};
 
 /// How an event ended, from best to worst.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +94,7 @@ struct Shared {
     number: u64,
     worst: Mutex<Outcome>,
     settlements: Arc<Settlements>,
+    origin: Option<Arc<Origin>>,
 }
 
 impl Drop for Shared {
@@ -106,8 +107,18 @@ impl Drop for Shared {
 impl Receipt {
     /// Opens a receipt that settles as `number` in `settlements`.
     pub fn open(number: u64, settlements: &Arc<Settlements>) -> Self {
-        let shared = Shared { number, worst: Mutex::new(Outcome::Stored), settlements: Arc::clone(settlements) };
+        Self::open_for(number, settlements, None)
+    }
+
+    /// The same for a publish that some cluster must have once.
+    pub fn open_for(number: u64, settlements: &Arc<Settlements>, origin: Option<Arc<Origin>>) -> Self {
+        let shared = Shared { number, worst: Mutex::new(Outcome::Stored), settlements: Arc::clone(settlements), origin };
         Receipt { shared: Some(Arc::new(shared)), kept: false }
+    }
+
+    /// Which publish it belongs to, if that must be known to store it once.
+    pub fn origin(&self) -> Option<&Arc<Origin>> {
+        self.shared.as_ref()?.origin.as_ref()
     }
 
     /// A receipt that nobody waits for: the events that merely happened.

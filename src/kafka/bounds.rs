@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 
 /// The room for records that Kafka has not confirmed.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     records: Semaphore,
     bytes: Semaphore,
     most_bytes: u32,
@@ -18,10 +18,10 @@ pub(super) struct Bounds {
 
 /// The producer is being drained: nobody comes in any more.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 impl Bounds {
-    pub(super) fn new(records: usize, bytes: usize) -> Self {
+    pub(crate) fn new(records: usize, bytes: usize) -> Self {
         let most_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Bounds {
             records: Semaphore::new(records.min(Semaphore::MAX_PERMITS)),
@@ -33,7 +33,7 @@ impl Bounds {
     }
 
     /// Waits for room for one record. A record that is bigger than the whole bound takes all of it, alone.
-    pub(super) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
+    pub(crate) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
         let record = self.records.acquire().await.map_err(|_| Closed)?;
         let room = self.bytes.acquire_many(self.weight(bytes)).await.map_err(|_| Closed)?;
         record.forget();
@@ -43,7 +43,7 @@ impl Bounds {
     }
 
     /// Gives back what [`Bounds::enter`] took.
-    pub(super) fn leave(&self, bytes: usize) {
+    pub(crate) fn leave(&self, bytes: usize) {
         let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1; // before the permits, so that it never exceeds the bound
         self.bytes.add_permits(self.weight(bytes) as usize);
         self.records.add_permits(1);
@@ -53,7 +53,7 @@ impl Bounds {
     }
 
     /// Lets nobody in any more, those who wait neither.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.records.close();
         self.bytes.close();
     }
@@ -62,16 +62,16 @@ impl Bounds {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.most_bytes)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.records.is_closed()
     }
 
-    pub(super) fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Acquire)
     }
 
     /// Waits until nothing is outstanding.
-    pub(super) async fn until_empty(&self) {
+    pub(crate) async fn until_empty(&self) {
         loop {
             let mut empty = std::pin::pin!(self.empty.notified());
             empty.as_mut().enable();

@@ -12,7 +12,7 @@
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
 //! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
 //!
-//! Absent: consumer groups, transactions, the spool.
+//! Absent: consumer groups, the spool; what of transactions is more than one ([`Transactor`]).
 
 mod admin;
 mod bounds;
@@ -26,6 +26,7 @@ mod reader;
 mod record;
 mod settings;
 mod topics;
+mod transaction;
 
 use crate::config::{Place, Problem};
 
@@ -34,7 +35,9 @@ pub use self::{
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,
+    transaction::{Failed, Marker, TransactionError, Transactor},
 };
+pub(crate) use bounds::{Bounds, Closed};
 
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]

@@ -1,20 +1,29 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster. Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
+//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
 //! plan that holds it is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
+mod once;
 mod way;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-pub use self::way::Way;
+use self::once::Once;
+pub use self::{
+    once::{Past, Together},
+    way::Way,
+};
 use crate::{
-    config::{Config, Delivery, Kafka, OnFailure},
+    config::{Bootstrap, Config, Delivery, Guarantee, Kafka, OnFailure},
     event::Text,
-    kafka::{KafkaError, Producer},
+    kafka::{KafkaError, Producer, Transactor},
     metrics::Metrics,
 };
 
@@ -29,6 +38,29 @@ pub struct Outbox {
 struct Cluster {
     producer: Producer,
     dead_letter_topic: Text,
+    once: Arc<Door>,
+}
+
+/// The way into a cluster's transactions, opened by the first route that wants it.
+#[derive(Debug)]
+struct Door {
+    /// `None`: nothing outlives the process.
+    settings: Option<once::Settings>,
+    open: OnceLock<Option<Once>>,
+}
+
+impl Door {
+    fn enter(&self) -> Option<Once> {
+        let start = |settings: &once::Settings| {
+            let started = Once::start(settings.clone());
+            started.inspect_err(|error| tracing::error!("no thread for transactions with Kafka: {error}")).ok()
+        };
+        self.open.get_or_init(|| self.settings.as_ref().and_then(start)).clone()
+    }
+
+    fn opened(&self) -> Option<&Once> {
+        self.open.get()?.as_ref()
+    }
 }
 
 impl Outbox {
@@ -37,16 +69,28 @@ impl Outbox {
         Outbox { clusters: Arc::default() }
     }
 
-    /// Connects to every cluster. Blocks like [`Producer::connect`].
+    /// Connects to every cluster; `past` is what former processes left. Blocks like [`Producer::connect`].
     ///
     /// # Errors
     /// The first cluster whose settings librdkafka does not take.
-    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+    pub fn open(config: &Config, past: Option<Past>, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+        let past = past.map(Arc::new);
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
             let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
             let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
-            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic });
+            let settings = past.as_ref().map(|past| once::Settings {
+                kafka: kafka.clone(),
+                servers: match &kafka.bootstrap {
+                    Bootstrap::Servers(servers) => servers.clone(),
+                    Bootstrap::Embedded => producer.embedded_address().unwrap_or_default(),
+                },
+                node: config.node.clone(),
+                past: Arc::clone(past),
+                metrics: Arc::clone(metrics),
+            });
+            let once = Arc::new(Door { settings, open: OnceLock::new() });
+            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic, once });
         }
         Ok(Outbox { clusters: Arc::new(clusters) })
     }
@@ -56,17 +100,29 @@ impl Outbox {
     /// # Errors
     /// For each cluster the first property that librdkafka does not take.
     pub fn check(config: &Config) -> Result<(), Vec<KafkaError>> {
-        let errors: Vec<_> = config.all_clusters().filter_map(|kafka| Producer::check(kafka).err()).collect();
+        let is_once = |kafka: &Kafka| {
+            let mut routes = config.routes.iter().filter(|route| route.delivery.guarantee == Guarantee::ExactlyOnce);
+            routes.any(|route| route.delivery.cluster.value == kafka.name)
+        };
+        let check = |kafka: &Kafka| {
+            Producer::check(kafka)?;
+            if is_once(kafka) { Transactor::check(kafka, &config.node) } else { Ok(()) }
+        };
+        let errors: Vec<_> = config.all_clusters().filter_map(|kafka| check(kafka).err()).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// How the records of a route leave; `None`: its cluster is not there.
+    /// How the records of a route leave; `None`: its cluster, or what it needs to be exactly once, is not there.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
         if self.clusters.is_empty() {
             return Some(Way::nowhere());
         }
         let cluster = self.clusters.get(&delivery.cluster.value)?;
-        Some(Way::new(cluster, delivery))
+        let once = match delivery.guarantee {
+            Guarantee::AtLeastOnce => None,
+            Guarantee::ExactlyOnce => Some(cluster.once.enter()?),
+        };
+        Some(Way::new(cluster, delivery, once))
     }
 
     /// The producer of the cluster of `[kafka]`.
@@ -94,6 +150,9 @@ impl Outbox {
         for cluster in self.clusters.values() {
             let producer = cluster.producer.clone();
             draining.spawn(async move { producer.drain(patience).await });
+            if let Some(once) = cluster.once.opened().cloned() {
+                draining.spawn(async move { once.drain(patience).await });
+            }
         }
         draining.join_all().await.into_iter().sum()
     }

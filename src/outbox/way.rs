@@ -1,9 +1,9 @@
 //! The way of one route's records.
 
-use super::Cluster;
+use super::{Cluster, once::Once};
 use crate::{
     config::{Ack, Delivery},
-    event::{Outcome, Receipt, Text},
+    event::{Origin, Outcome, Receipt, Text},
     kafka::{Producer, Record},
 };
 
@@ -14,17 +14,25 @@ pub struct Way {
     producer: Option<Producer>,
     ack: Ack,
     dead_letter_topic: Text,
+    /// Where its records go together with those of other such routes, by [`super::Together`].
+    once: Option<Once>,
 }
 
 impl Way {
-    pub(super) fn new(cluster: &Cluster, delivery: &Delivery) -> Self {
-        let Cluster { producer, dead_letter_topic } = cluster;
-        Way { producer: Some(producer.clone()), ack: delivery.ack, dead_letter_topic: dead_letter_topic.clone() }
+    pub(super) fn new(cluster: &Cluster, delivery: &Delivery, once: Option<Once>) -> Self {
+        let Cluster { producer, dead_letter_topic, .. } = cluster;
+        Way { producer: Some(producer.clone()), ack: delivery.ack, dead_letter_topic: dead_letter_topic.clone(), once }
     }
 
     /// Every record counts as stored, and is nowhere.
     pub(super) fn nowhere() -> Self {
-        Way { producer: None, ack: Ack::None, dead_letter_topic: Text::default() }
+        Way { producer: None, ack: Ack::None, dead_letter_topic: Text::default(), once: None }
+    }
+
+    /// The same through transactions.
+    #[cfg(test)]
+    pub(super) fn through(self, once: Once) -> Self {
+        Way { once: Some(once), ..self }
     }
 
     /// Sends a record on its way, after waiting for room. `receipt` is settled when the record is as safe as the route wants it. One
@@ -37,6 +45,23 @@ impl Way {
                 receipt.settle(Outcome::Stored);
             }
             (Some(producer), Ack::Kafka | Ack::Spool) => producer.send(record, receipt).await,
+        }
+    }
+
+    /// Whether every publish becomes a record once; then [`super::Together`] sends its records.
+    pub fn is_once(&self) -> bool {
+        self.once.is_some()
+    }
+
+    pub(super) fn once(&self) -> Option<&Once> {
+        self.once.as_ref()
+    }
+
+    /// Whether the cluster is known to have a publish already, and must not get it again. Waits where only Kafka knows.
+    pub async fn has(&self, origin: &Origin) -> bool {
+        match &self.once {
+            Some(once) => once.has(origin).await,
+            None => false,
         }
     }
 

@@ -11,6 +11,7 @@ mod chain;
 mod exchange;
 mod format;
 mod letter;
+mod once;
 mod plan;
 mod route;
 mod shape;
@@ -41,6 +42,7 @@ use crate::{
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
     hook::Hook,
     metrics::{Metrics, ReasonLabel},
+    outbox::Together,
 };
 
 /// What the broker does with a message that was published.
@@ -144,20 +146,30 @@ impl Pipeline {
     pub async fn publish(&self, client: &Arc<Client>, message: Message, receipt: Receipt) -> Decision {
         let plan = self.plan.load_full();
         self.count(Hook::MessagePublish, 1);
+        let stored = once::is_stored(&plan, &message.topic, &receipt).await;
         let message = Arc::new(message);
         let mut event = self.event(client, Detail::MessagePublish(Arc::clone(&message)));
         match chain::judge(self, &plan, &event, message).await {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
+                let mut together = Together::default();
                 for (route, shaping) in matched {
                     let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
                     for record in records {
-                        route.way.send(record, receipt.clone()).await;
+                        if let Some(record) = together.take(&route.way, record) {
+                            route.way.send(record, receipt.clone()).await;
+                        }
                     }
                 }
+                together.send(&receipt).await;
                 receipt.settle(Outcome::Stored);
                 Decision::Accept(message)
+            }
+            // They let it through once, and Kafka has it: this is a repetition, whatever they think of it now.
+            Judgement::Ended(_) if stored => {
+                receipt.settle(Outcome::Stored);
+                Decision::Swallow
             }
             Judgement::Ended(end) => {
                 let Ending { decision, reason, explanation, message, letter } = *end;

@@ -22,6 +22,8 @@ pub struct Plan {
     pub(super) access: Arc<Access>,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
+    /// Whether any route must have messages once.
+    pub(super) has_once: bool,
 }
 
 /// A route with its guests at hand.
@@ -71,7 +73,8 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
-        Ok(Plan { number: 0, access: Arc::clone(access), routes })
+        let has_once = routes.iter().flatten().any(|route: &Route| route.way.is_once());
+        Ok(Plan { number: 0, access: Arc::clone(access), routes, has_once })
     }
 
     /// The routes of a hook, in configuration order.

@@ -1,0 +1,414 @@
+//! The one who brings batches to Kafka: each in a transaction, one after the other, until it is stored.
+//!
+//! A thread, because transactions block. Nothing is given up while the process runs, except what Kafka refuses for good, what its route
+//! allows no more time for, and what is left when the process ends.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+    time::{timeout, timeout_at},
+};
+
+use super::{
+    Settings, Shared,
+    batch::Batch,
+    ledger::{Fate, Ledger},
+    lot::Lot,
+};
+use crate::{
+    event::{Outcome, Text},
+    kafka::{Failed, Marker, TransactionError, Transactor},
+    metrics::{Label, ReasonLabel},
+    store::{Change, Ticket},
+};
+
+/// Between attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After another process took the node's name: two of them must not keep shutting each other out.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
+/// How often the end of the process is looked for in a pause.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long the disk may take before the transaction is given up, so that Kafka does not.
+const DISK_PATIENCE: Duration = Duration::from_secs(20);
+/// A marker that nobody writes is forgotten by Kafka after days (offsets.retention.minutes): written so often at least.
+const REFRESH: Duration = Duration::from_secs(3600);
+/// How often the same trouble is said.
+const QUIET: Duration = Duration::from_secs(10);
+/// Topics whose handles are kept; guests may name topics.
+const MOST_TOPICS: usize = 1_000;
+/// Attempts for a record that fails in a way that nobody foresaw, before it is held to fail alone.
+const TRIES: usize = 3;
+
+/// Why a batch is not stored.
+enum Trouble {
+    /// For its records, at least in part; nothing of it is stored. With the lot of each record.
+    Refused(Vec<Failed>, Vec<usize>),
+    /// Nothing of it is stored; to be tried again, after so long.
+    Later(String, Duration),
+    /// The process ends.
+    Stopped,
+}
+
+pub(super) struct Worker {
+    settings: Settings,
+    cluster: Text,
+    shared: Arc<Shared>,
+    lots: mpsc::Receiver<Lot>,
+    runtime: Runtime,
+    ledger: Ledger,
+    transactor: Option<Transactor>,
+    commits: watch::Receiver<Ticket>,
+    /// When everything is durable that was noted.
+    noted: Ticket,
+    said: Option<(String, Instant)>,
+    counters: HashMap<Text, Counters>,
+}
+
+/// The metric handles of a topic: records that came, and that are stored.
+type Counters = (Counter, Counter);
+
+impl Worker {
+    pub(super) fn new(settings: Settings, cluster: Text, shared: Arc<Shared>, lots: mpsc::Receiver<Lot>) -> std::io::Result<Self> {
+        let ledger = Ledger::begin(cluster.clone(), settings.past.ledger(&cluster), fastrand::u64(..));
+        Ok(Worker {
+            commits: settings.past.store.commits(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
+            settings,
+            cluster,
+            shared,
+            lots,
+            ledger,
+            transactor: None,
+            noted: Ticket::default(),
+            said: None,
+            counters: HashMap::new(),
+        })
+    }
+
+    /// Works until the last way to it is gone, or the process ends.
+    pub(super) fn run(&mut self) {
+        if !self.arrive() {
+            return;
+        }
+        self.refresh();
+        loop {
+            let (first, linger) = (self.next(REFRESH), Duration::from_millis(self.settings.kafka.linger_ms));
+            match first {
+                Ok(Some(first)) => {
+                    let batch = self.gather(first, linger);
+                    self.count_records(&batch, |(came, _)| came);
+                    self.bring(batch);
+                }
+                Ok(None) => return,
+                Err(_) => self.refresh(),
+            }
+            if self.is_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self, patience: Duration) -> Result<Option<Lot>, tokio::time::error::Elapsed> {
+        let Worker { runtime, lots, .. } = self;
+        runtime.block_on(async { timeout(patience, lots.recv()).await })
+    }
+
+    /// What comes within a short while makes one batch. Under load nobody waits: it came during the transaction before.
+    fn gather(&mut self, first: Lot, linger: Duration) -> Batch {
+        let deadline = tokio::time::Instant::from_std(first.since + linger);
+        let mut batch = Batch::default();
+        batch.push(first);
+        let Worker { runtime, lots, .. } = self;
+        runtime.block_on(async {
+            while !batch.is_full() {
+                match timeout_at(deadline, lots.recv()).await {
+                    Ok(Some(lot)) => batch.push(lot),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        });
+        batch
+    }
+
+    /// Learns what became of the former processes' intents, and has those forgotten that did not arrive. False: the process ended.
+    fn arrive(&mut self) -> bool {
+        let marker = loop {
+            match self.open() {
+                Ok(marker) => break marker,
+                Err(error) => self.complain(&error),
+            }
+            if self.pause(PAUSE) {
+                return false;
+            }
+        };
+        let past = Arc::clone(&self.settings.past);
+        let found = self.ledger.find(marker, past.intents(&self.cluster).map(|former| former.number).max());
+        let lost: Vec<_> = past.intents(&self.cluster).filter(|former| former.number > found.stored).collect();
+        if let Some(doubt) = found.doubt {
+            let (cluster, lost) = (&*self.cluster, lost.len());
+            tracing::warn!(cluster, lost, "exactly once: {doubt}; of {lost} publishes nobody knows whether Kafka has them");
+        }
+        let mut changes = vec![self.ledger.change()];
+        changes.extend(lost.into_iter().map(|former| Change::Forgotten(former.session, former.id, former.cluster.clone())));
+        self.note(changes);
+        self.shared.stored.send_replace(Some(found.stored));
+        tracing::info!(cluster = &*self.cluster, marker = found.stored, "exactly once: ready");
+        true
+    }
+
+    /// Shuts out whoever uses the node's name, and reads the marker, which is final then.
+    fn open(&mut self) -> Result<Option<Marker>, TransactionError> {
+        self.transactor = None;
+        let Settings { kafka, servers, node, .. } = &self.settings;
+        let transactor = Transactor::open(kafka, servers, node)?;
+        let marker = self.ledger.topic().map(|topic| transactor.marker(topic)).transpose()?.flatten();
+        self.transactor = Some(transactor);
+        Ok(marker)
+    }
+
+    /// Writes the marker although nothing is new: says that it is ours, and keeps it from being forgotten.
+    fn refresh(&mut self) {
+        if let Err(Trouble::Later(reason, _)) = self.attempt(&Batch::default()) {
+            self.complain(&reason);
+        }
+    }
+
+    /// Brings a batch to its end.
+    fn bring(&mut self, mut batch: Batch) {
+        let mut tries = 0;
+        while !batch.is_empty() && !self.is_stopped() {
+            match self.attempt(&batch) {
+                Ok(()) => return self.settle(batch),
+                Err(Trouble::Refused(failed, owners)) => {
+                    tries += 1;
+                    let certain = failed.iter().any(|failed| failed.certain);
+                    let foreseen = failed.iter().any(|failed| matches!(failed.outcome, Outcome::Refused(_)));
+                    if certain {
+                        let certain = failed.into_iter().filter(|failed| failed.certain).collect();
+                        self.refuse(&mut batch, certain, &owners);
+                    } else if !foreseen && tries < TRIES {
+                        self.complain(&failed.first().map(|first| format!("{:?}", first.outcome)).unwrap_or_default());
+                        self.pause(PAUSE);
+                    } else if batch.lots.len() == 1 {
+                        self.refuse(&mut batch, failed, &owners);
+                    } else {
+                        // One of them fails for all; the others must not wait for it.
+                        let later = batch.split();
+                        self.bring(batch);
+                        batch = later;
+                    }
+                }
+                Err(Trouble::Later(reason, pause)) => {
+                    self.complain(&reason);
+                    self.pause(pause);
+                    self.expire(&mut batch);
+                }
+                Err(Trouble::Stopped) => return,
+            }
+        }
+    }
+
+    /// One transaction. After an error nothing of it is stored, unless the process ends.
+    fn attempt(&mut self, batch: &Batch) -> Result<(), Trouble> {
+        self.be_open()?;
+        let Some(plan) = batch.plan(&mut self.ledger) else { return Ok(()) };
+        self.note(plan.changes);
+        let (records, owners) = batch.records();
+        let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new(), PAUSE)) };
+        if let Err(error) = transactor.send(&records, &plan.topic, plan.marker) {
+            return Err(self.undo(error, owners));
+        }
+        if !self.is_durable() {
+            let reason = "the store cannot be written".to_owned();
+            return Err(self.undo(TransactionError::Abort { reason, failed: Vec::new() }, owners));
+        }
+        match self.transactor.as_ref().map_or(Ok(()), Transactor::commit) {
+            Ok(()) => {}
+            Err(error @ TransactionError::Abort { .. }) => return Err(self.undo(error, owners)),
+            Err(error) => self.learn(plan.marker.number, &error)?,
+        }
+        self.ledger.prove();
+        self.count("committed");
+        Ok(())
+    }
+
+    /// Opens another transactor if the last one is gone; nothing is in doubt.
+    fn be_open(&mut self) -> Result<(), Trouble> {
+        if self.transactor.is_some() {
+            return Ok(());
+        }
+        let marker = self.open().map_err(|error| Trouble::Later(error.to_string(), PAUSE))?;
+        match self.ledger.fate(marker, u64::MAX) {
+            Fate::Usurped => {
+                self.transactor = None;
+                Err(Trouble::Later(self.rivalry(), LONG_PAUSE))
+            }
+            Fate::Committed | Fate::Aborted => Ok(()),
+        }
+    }
+
+    /// Ends a transaction without effect.
+    fn undo(&mut self, error: TransactionError, owners: Vec<usize>) -> Trouble {
+        self.count("aborted");
+        let trouble = match error {
+            TransactionError::Fenced(_) => Trouble::Later(self.rivalry(), LONG_PAUSE),
+            TransactionError::Lost(reason) => Trouble::Later(reason, PAUSE),
+            TransactionError::NoMarkerTopic(_) => {
+                let reason = error.to_string();
+                self.ledger.give_up_topic();
+                self.abort();
+                return Trouble::Later(reason, Duration::ZERO);
+            }
+            TransactionError::Abort { reason, failed } => {
+                self.abort();
+                let own = failed.iter().any(|failed| !failed.is_outage());
+                return if own { Trouble::Refused(failed, owners) } else { Trouble::Later(reason, PAUSE) };
+            }
+        };
+        self.transactor = None; // the next one ends it
+        trouble
+    }
+
+    fn abort(&mut self) {
+        if let Some(Err(error)) = self.transactor.as_ref().map(Transactor::abort) {
+            tracing::debug!("a transaction could not be aborted: {error}; the next producer ends it");
+            self.transactor = None;
+        }
+    }
+
+    /// Whether a transaction was committed whose end nobody saw: the marker says so.
+    fn learn(&mut self, last: u64, error: &TransactionError) -> Result<(), Trouble> {
+        self.complain(error);
+        loop {
+            match self.open() {
+                Ok(marker) => match self.ledger.fate(marker, last) {
+                    Fate::Committed => return Ok(()),
+                    Fate::Aborted => {
+                        self.count("aborted");
+                        return Err(Trouble::Later(error.to_string(), Duration::ZERO));
+                    }
+                    Fate::Usurped => self.complain(&self.rivalry()),
+                },
+                Err(error) => self.complain(&error),
+            }
+            if self.pause(PAUSE) {
+                return Err(Trouble::Stopped);
+            }
+        }
+    }
+
+    /// Makes changes durable, in order, some time; [`Worker::is_durable`] waits for it.
+    fn note(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            let mut batch = self.settings.past.store.batch();
+            changes.into_iter().for_each(|change| batch.add(change));
+            self.noted = batch.ticket();
+        }
+    }
+
+    /// Waits until everything noted is on the disk.
+    fn is_durable(&mut self) -> bool {
+        let Worker { runtime, commits, noted, .. } = self;
+        runtime.block_on(async { timeout(DISK_PATIENCE, commits.wait_for(|committed| *committed >= *noted)).await.is_ok_and(|it| it.is_ok()) })
+    }
+
+    /// Kafka has a batch.
+    fn settle(&mut self, batch: Batch) {
+        self.count_records(&batch, |(_, stored)| stored);
+        for lot in batch.lots {
+            if let Some(origin) = lot.receipt().and_then(|receipt| receipt.origin()) {
+                origin.is_stored(&self.cluster);
+            }
+            lot.settle(Outcome::Stored);
+        }
+    }
+
+    fn count_records(&mut self, batch: &Batch, which: fn(&Counters) -> &Counter) {
+        let Worker { counters, shared, .. } = self;
+        for record in batch.lots.iter().flat_map(|lot| &lot.records) {
+            if let Some(counters) = counters.get(&record.topic) {
+                which(counters).inc();
+                continue;
+            }
+            let label = Label::from(&*record.topic);
+            let metrics = &shared.metrics;
+            let new = (metrics.records_enqueued.get_or_create_owned(&label), metrics.records_confirmed.get_or_create_owned(&label));
+            which(&new).inc();
+            if counters.len() < MOST_TOPICS {
+                counters.insert(Text::from(record.topic.to_string()), new); // the text may be a slice of a large buffer
+            }
+        }
+    }
+
+    /// Ends the lots that failed for good, as they failed. None of them is stored.
+    fn refuse(&mut self, batch: &mut Batch, failed: Vec<Failed>, owners: &[usize]) {
+        for (lot, failed) in batch.take_out(failed, owners) {
+            self.fail(lot, failed.outcome, failed.reason);
+        }
+    }
+
+    /// Ends the lots for which there is no more time. None of them is stored.
+    fn expire(&mut self, batch: &mut Batch) {
+        let patience = Duration::from_millis(self.settings.kafka.delivery_timeout_ms);
+        if patience.is_zero() {
+            return;
+        }
+        let (late, left): (Vec<Lot>, Vec<Lot>) = batch.lots.drain(..).partition(|lot| lot.since.elapsed() >= patience);
+        batch.lots = left;
+        for lot in late {
+            self.fail(lot, Outcome::Unknown(Text::from_static("no answer from Kafka within delivery_timeout_ms")), "timeout");
+        }
+    }
+
+    fn fail(&mut self, lot: Lot, outcome: Outcome, reason: &'static str) {
+        if let Some(origin) = lot.receipt().and_then(|receipt| receipt.origin()) {
+            // Before the next transaction: its marker would say that this one is in Kafka.
+            self.note(vec![Change::Forgotten(origin.session, origin.id, self.cluster.clone())]);
+        }
+        for record in &lot.records {
+            let label = ReasonLabel { name: record.topic.to_string(), reason: reason.to_owned() };
+            self.shared.metrics.records_failed.get_or_create(&label).inc();
+        }
+        self.complain(&format!("{outcome:?}"));
+        lot.settle(outcome);
+    }
+
+    fn rivalry(&self) -> String {
+        let (node, id) = (&self.settings.node, Transactor::name(&self.settings.node));
+        format!("another process produces as \"{id}\": each Hookgate needs a [node] name of its own, and this is \"{node}\"")
+    }
+
+    /// Says what is wrong, the same once in a while.
+    fn complain(&mut self, what: &impl std::fmt::Display) {
+        let what = what.to_string();
+        if !self.said.as_ref().is_some_and(|(said, when)| *said == what && when.elapsed() < QUIET) {
+            let outstanding = self.shared.bounds.outstanding();
+            tracing::error!(cluster = &*self.cluster, outstanding, "exactly once: {what}; what waits for it is not acknowledged");
+            self.said = Some((what, Instant::now()));
+        }
+    }
+
+    fn count(&self, end: &str) {
+        self.shared.metrics.transactions.get_or_create(&Label::from(end)).inc();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits; true: the process ended meanwhile.
+    fn pause(&self, pause: Duration) -> bool {
+        let start = Instant::now();
+        while !self.is_stopped() && !self.lots.is_closed() && start.elapsed() < pause {
+            std::thread::sleep(GLANCE.min(pause));
+        }
+        self.is_stopped()
+    }
+}
