@@ -21,6 +21,7 @@ mod embedded;
 mod failures;
 mod keeper;
 mod limits;
+mod plain;
 mod producer;
 mod reader;
 mod record;
@@ -32,6 +33,7 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::Record,

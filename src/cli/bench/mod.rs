@@ -10,6 +10,7 @@ mod calibrate;
 mod child;
 mod command;
 mod course;
+mod floor;
 mod ledger;
 mod load;
 mod neighbour;
@@ -28,7 +29,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
+use self::{floor::Floor, load::Shape, packet::Protocol, process::Machine, run::Run, scenario::Scenario};
 use super::Exit;
 use crate::{event::now_ms, kafka};
 
@@ -101,6 +102,9 @@ pub(super) struct Args {
     /// What a process with some of the fleet's clients is told; not for people.
     #[arg(long, hide = true)]
     fleet_worker: Option<String>,
+    /// What the process with librdkafka's producer alone is told; not for people.
+    #[arg(long, hide = true)]
+    floor_worker: Option<String>,
     /// Where the guests were built (`cargo xtask guests`).
     #[arg(long, value_name = "FOLDER", default_value = "guests/target/wasm32-wasip2/release")]
     guests: PathBuf,
@@ -112,6 +116,9 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Exit> {
     if let Some(what) = &args.fleet_worker {
         return Ok(broker::worker(what).await?);
+    }
+    if let Some(what) = args.floor_worker {
+        return Ok(tokio::task::spawn_blocking(move || floor::work(&what)).await.context("producing")??);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -139,6 +146,9 @@ async fn measure(args: &Args) -> Result<(), Exit> {
         topic.delete(result.broken.is_empty()).await?;
         measured.push(result);
     }
+    if Scenario::resolve_floor(&args.scenario) {
+        measured.push(args.floor(kafka, &measured).await?);
+    }
     let neighbours = if Scenario::resolve_neighbour(&args.scenario) { args.neighbours(kafka).await? } else { Vec::new() };
     let plan = broker::Plan { warm_up: args.warm_up, length: args.length.unwrap_or(LENGTH), fleet: args.fleet };
     let mut alone = Vec::new();
@@ -160,7 +170,7 @@ async fn measure(args: &Args) -> Result<(), Exit> {
     let promises = measured.iter().map(|result| (result.scenario.to_owned(), result.verified, &result.broken));
     let promises = promises.chain(neighbours.iter().map(|result| (result.name(), result.verified, &result.broken)));
     let mut is_broken = false;
-    for (scenario, verified, broken) in promises {
+    for (scenario, verified, broken) in promises.filter(|(scenario, ..)| *scenario != Scenario::Floor.name()) {
         if broken.is_empty() {
             println!("✓ {scenario}: {verified} records verified, none lost, none twice, in order per client");
         }
@@ -225,6 +235,26 @@ impl Args {
             kafka_properties: &self.kafka_properties,
             topic,
         }
+    }
+
+    /// librdkafka's producer alone, at the rate that was asked for, or at which the verifier ran, or as fast as it goes.
+    async fn floor(&self, kafka: Option<&str>, measured: &[report::Measured]) -> anyhow::Result<report::Measured> {
+        let topic = Topic::new(Scenario::Floor.name(), kafka).await?;
+        let reached = measured.iter().find(|measured| measured.scenario == Scenario::Guest.name());
+        let reached = reached.and_then(|measured| measured.stages.first()).map_or(0, |stage| stage.rate() as u64);
+        let floor = Floor {
+            kafka: kafka.map(str::to_owned),
+            properties: self.kafka_properties.clone(),
+            topic: topic.name.clone(),
+            rate: self.rate.filter(|rate| *rate > 0).unwrap_or(reached),
+            clients: self.clients,
+            payload_bytes: self.payload,
+            warm_up: self.warm_up,
+            length: self.length.unwrap_or(LENGTH),
+        };
+        let measured = floor.measure().await?;
+        topic.delete(true).await?;
+        Ok(measured)
     }
 
     /// One tenant beside the hostile guests of another, one after the other.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The unit of CPU times under /proc (`USER_HZ`, 100 on every Linux that runs today).
 const TICK_US: u64 = 10_000;
@@ -11,7 +11,7 @@ const TICK_US: u64 = 10_000;
 const MOCK_THREAD: &str = "rdk:mock";
 
 /// CPU time used so far, microseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct CpuTime {
     /// The whole process, threads that have ended included.
     pub(super) process_us: u64,

@@ -84,7 +84,7 @@ impl Stage {
         us as f64 / self.messages.max(1) as f64
     }
 
-    fn rate(&self) -> f64 {
+    pub(super) fn rate(&self) -> f64 {
         self.messages as f64 / self.seconds.max(f64::EPSILON)
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Scenario {
     NoGuest,
     /// A guest that does nothing: what the crossing alone costs
     Identity,
+    /// librdkafka's own producer and nothing else: the same records, at the rate of `guest` if that was measured before
+    Floor,
     /// The verifier's file is replaced again and again, by good versions and bad ones, after a time without
     Swaps,
     /// A tenant beside a hostile guest of another: its p99 alone and beside each, again and again
@@ -59,6 +61,11 @@ impl Scenario {
         Self::asked(&[Scenario::FanIn, Scenario::FanOut, Scenario::Filters, Scenario::Fleet], asked)
     }
 
+    /// Whether librdkafka's producer alone is asked for.
+    pub(super) fn resolve_floor(asked: &[Scenario]) -> bool {
+        !Self::asked(&[Scenario::Floor], asked).is_empty()
+    }
+
     /// Whether the neighbour of hostile guests is asked for.
     pub(super) fn resolve_neighbour(asked: &[Scenario]) -> bool {
         !Self::asked(&[Scenario::Neighbour], asked).is_empty()
@@ -74,6 +81,7 @@ impl Scenario {
             Scenario::Guest => "guest",
             Scenario::NoGuest => "no-guest",
             Scenario::Identity => "identity",
+            Scenario::Floor => "floor",
             Scenario::Swaps => "swaps",
             Scenario::Neighbour => "neighbour",
             Scenario::FanIn => "fan-in",
