@@ -39,7 +39,7 @@ pub use self::{
     record::Record,
     transaction::{Failed, Marker, TransactionError, Transactor},
 };
-pub(crate) use bounds::{Bounds, Closed};
+pub(crate) use bounds::Bounds;
 
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]

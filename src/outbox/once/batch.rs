@@ -56,11 +56,11 @@ impl Batch {
 
     /// Numbers the lots; `None`: there is nothing to keep the marker with.
     pub(super) fn plan(&self, ledger: &mut Ledger) -> Option<Plan> {
-        let (first, marker) = ledger.take(self.lots.len());
         let topic = match self.lots.first().and_then(|lot| lot.records.first()) {
             Some(record) => ledger.keep_with(&record.topic),
             None => ledger.topic()?.clone(),
         };
+        let (first, marker) = ledger.take(self.lots.len());
         let mut changes = Vec::with_capacity(self.lots.len() + 1);
         if ledger.is_unproven() {
             changes.push(ledger.change());

@@ -3,7 +3,8 @@
 //! Every publish on its way has a number, stored as an intent before its transaction commits; the transaction commits the highest of its
 //! numbers as the marker. So an intent is in Kafka exactly if its number is not above the marker that the *next* process finds; from then
 //! on that is settled, because that process has every intent above the marker removed, durably before its own first commit, and goes on
-//! with higher numbers.
+//! with higher numbers. In the same way a living process has those intents removed that an aborted transaction left, before the commit of
+//! one that does not renew them.
 //!
 //! A marker says this only about the store whose intents went with it. It carries the store's `owner`, drawn by lot, and the `epoch`, the
 //! number of the start: a marker of another owner, or of an epoch that this store has not seen (it was restored from a backup, or lost its
@@ -84,11 +85,6 @@ impl Ledger {
         let first = self.next;
         self.next += count.max(1) as u64;
         (first, self.marker_at(self.next - 1))
-    }
-
-    /// The marker again, for a transaction without publishes.
-    pub(super) fn again(&self) -> Marker {
-        self.marker_at(self.next - 1)
     }
 
     /// Where the marker is kept from now on, unless that is settled: with the first topic there is.

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -73,6 +74,8 @@ struct Shared {
     stored: watch::Sender<Option<u64>>,
     /// What is left is given up.
     stopped: AtomicBool,
+    /// The cluster as it is from the next transaction on, and its servers.
+    renewed: Mutex<Option<(Kafka, String)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -87,6 +90,7 @@ impl Once {
             bounds: Bounds::new(kafka.max_outstanding_records, kafka.max_outstanding_bytes),
             stored: watch::Sender::new(None),
             stopped: AtomicBool::new(false),
+            renewed: Mutex::default(),
             metrics: Arc::clone(&settings.metrics),
         });
         let cluster: Text = kafka.name.as_str().into();
@@ -119,6 +123,11 @@ impl Once {
         let lot = Lot::new(records, bytes, receipt, shared);
         // An error: the worker is gone, and the lot with its receipt.
         drop(lots.send(lot).await);
+    }
+
+    /// The cluster has other settings or servers now: what is not committed goes there, after what was committed before. Its bounds stay.
+    pub(super) fn renew(&self, kafka: &Kafka, servers: &str) {
+        *self.inner.shared.renewed.lock() = Some((kafka.clone(), servers.to_owned()));
     }
 
     /// Waits until everything is stored, at most `patience`; then closes for good. Returns how many publishes were not.

@@ -118,7 +118,9 @@ async fn what_a_cluster_has_is_not_sent_again() {
     for number in 0..2 {
         let mut together = Together::default();
         assert_eq!(together.take(&way, record("x")), None);
-        together.send(&bench.receipt(number, Some(&origin))).await;
+        let receipt = bench.receipt(number, Some(&origin));
+        together.send(&receipt).await;
+        receipt.settle(Outcome::Stored);
         assert_eq!(bench.settled(1).await, [Settlement { number, outcome: Outcome::Stored }]);
     }
     let mut together = Together::default();

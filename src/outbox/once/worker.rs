@@ -4,7 +4,7 @@
 //! allows no more time for, and what is left when the process ends.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -68,6 +68,8 @@ pub(super) struct Worker {
     /// When everything is durable that was noted.
     noted: Ticket,
     said: Option<(String, Instant)>,
+    /// Intents of transactions that were not committed: the marker of the next one must not speak for them.
+    unsettled: Vec<(u64, u16)>,
     counters: HashMap<Text, Counters>,
 }
 
@@ -88,6 +90,7 @@ impl Worker {
             transactor: None,
             noted: Ticket::default(),
             said: None,
+            unsettled: Vec::new(),
             counters: HashMap::new(),
         })
     }
@@ -166,6 +169,7 @@ impl Worker {
     /// Shuts out whoever uses the node's name, and reads the marker, which is final then.
     fn open(&mut self) -> Result<Option<Marker>, TransactionError> {
         self.transactor = None;
+        self.take_renewal();
         let Settings { kafka, servers, node, .. } = &self.settings;
         let transactor = Transactor::open(kafka, servers, node)?;
         let marker = self.ledger.topic().map(|topic| transactor.marker(topic)).transpose()?.flatten();
@@ -219,6 +223,7 @@ impl Worker {
     fn attempt(&mut self, batch: &Batch) -> Result<(), Trouble> {
         self.be_open()?;
         let Some(plan) = batch.plan(&mut self.ledger) else { return Ok(()) };
+        self.forget_others(&plan.changes);
         self.note(plan.changes);
         let (records, owners) = batch.records();
         let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new(), PAUSE)) };
@@ -235,12 +240,30 @@ impl Worker {
             Err(error) => self.learn(plan.marker.number, &error)?,
         }
         self.ledger.prove();
+        self.unsettled.clear();
         self.count("committed");
         Ok(())
     }
 
+    /// Has the store forget the intents that an aborted transaction left and that this one does not renew: they are below its marker, and
+    /// not in Kafka.
+    fn forget_others(&mut self, changes: &[Change]) {
+        let intended = |change: &Change| match change {
+            Change::Intended(session, intent) => Some((*session, intent.id)),
+            _ => None,
+        };
+        let unsettled = std::mem::replace(&mut self.unsettled, changes.iter().filter_map(intended).collect());
+        if !unsettled.is_empty() {
+            let renewed: HashSet<&(u64, u16)> = self.unsettled.iter().collect();
+            let others = unsettled.iter().filter(|intent| !renewed.contains(intent));
+            let others = others.map(|(session, id)| Change::Forgotten(*session, *id, self.cluster.clone())).collect();
+            self.note(others);
+        }
+    }
+
     /// Opens another transactor if the last one is gone; nothing is in doubt.
     fn be_open(&mut self) -> Result<(), Trouble> {
+        self.take_renewal();
         if self.transactor.is_some() {
             return Ok(());
         }
@@ -251,6 +274,12 @@ impl Worker {
                 Err(Trouble::Later(self.rivalry(), LONG_PAUSE))
             }
             Fate::Committed | Fate::Aborted => Ok(()),
+        }
+    }
+
+    fn take_renewal(&mut self) {
+        if let Some((kafka, servers)) = self.shared.renewed.lock().take() {
+            (self.settings.kafka, self.settings.servers, self.transactor) = (kafka, servers, None);
         }
     }
 
@@ -368,10 +397,6 @@ impl Worker {
     }
 
     fn fail(&mut self, lot: Lot, outcome: Outcome, reason: &'static str) {
-        if let Some(origin) = lot.receipt().and_then(|receipt| receipt.origin()) {
-            // Before the next transaction: its marker would say that this one is in Kafka.
-            self.note(vec![Change::Forgotten(origin.session, origin.id, self.cluster.clone())]);
-        }
         for record in &lot.records {
             let label = ReasonLabel { name: record.topic.to_string(), reason: reason.to_owned() };
             self.shared.metrics.records_failed.get_or_create(&label).inc();

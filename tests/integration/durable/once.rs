@@ -173,6 +173,43 @@ fn two_processes_of_one_name_are_told_so() {
     assert!(line.contains("hookgate-twins"), "{line}");
 }
 
+/// `HOOKGATE_MEASURE=once` or `least`: prints records and processor time.
+#[test]
+fn the_price() {
+    let Ok(kind) = std::env::var("HOOKGATE_MEASURE") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = RealKafka::start(folder.path()).unwrap().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(create_topic(&kafka.address(), "once", &[]));
+    let route = if kind == "once" { ROUTE.to_owned() } else { ROUTE.replace("exactly-once", "at-least-once") };
+    let node = Node::start_on(&kafka.address(), "name = \"price\"", &route);
+    let stage = Stage { address: Arc::new(Mutex::new(node.address)), enough: Arc::default(), acked: Arc::default() };
+    let publishers: Vec<_> = (0..number("HOOKGATE_PUBLISHERS", 8))
+        .map(|client| {
+            let publisher = Publisher { qos: 2, topic: format!("load/{client}"), next: 0, open: BTreeMap::new(), leave_after: None };
+            let stage = stage.clone();
+            thread::spawn(move || publisher.run(&stage, &format!("c{client}")))
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(3));
+    let look = || (Instant::now(), stage.acked.load(Ordering::Relaxed), ticks(node.process.as_ref().unwrap().id()));
+    let before = look();
+    thread::sleep(Duration::from_secs(number("HOOKGATE_SECONDS", 10) as u64));
+    let after = look();
+    stage.enough.store(true, Ordering::Relaxed);
+    let total: usize = publishers.into_iter().map(|thread| thread.join().unwrap()).sum();
+    let messages = (after.1 - before.1) as f64;
+    let cpu_us = (after.2 - before.2) as f64 * 10_000.0;
+    let rate = messages / (after.0 - before.0).as_secs_f64();
+    println!("{kind}: {rate:.0} messages/s, {:.1} µs of processor each; {total} in all", cpu_us / messages);
+}
+
+/// User and system time of a process, in hundredths of a second.
+fn ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 #[test]
 fn what_exactly_once_needs_is_said_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();

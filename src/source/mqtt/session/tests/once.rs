@@ -336,5 +336,5 @@ fn whatever_the_moment_of_a_crash_every_message_is_stored_once_and_in_order() {
         assert_eq!(world.done, world.kafka.payloads, "seed {seed}");
         stored += world.done.len();
     }
-    assert!(crashes > 1_000 && stored > 10_000, "{crashes} {stored}");
+    assert!(crashes > 1_000 && stored > 5_000, "{crashes} {stored}");
 }
