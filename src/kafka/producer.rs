@@ -193,6 +193,11 @@ impl Producer {
         topics::warn_of_missing(&answer.missing);
     }
 
+    /// How another client of the same cluster is to be configured.
+    pub(super) fn client_config(&self) -> ClientConfig {
+        self.inner.client_config.clone()
+    }
+
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()

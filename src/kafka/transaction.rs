@@ -27,7 +27,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{KafkaError, Record, delivery, settings, topics};
+use super::{KafkaError, Producer, Record, delivery, settings, topics};
 use crate::{
     config::Kafka,
     event::{Outcome, Text},
@@ -37,8 +37,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long Kafka keeps a transaction open that nobody ends, and records of it may wait for a broker.
 const TRANSACTION_TIMEOUT_MS: &str = "60000";
-/// At most so long a record of a batch waits for the others of it: they are handed over together.
-const LINGER_MS: u64 = 1;
+/// At most so long a record of a batch waits for the others of it, which are handed over together.
+const LINGER_MS: &str = "1";
 /// After the first failure of a record nothing more is sent in its transaction; reports of its batch may still come.
 const GRACE: Duration = Duration::from_millis(50);
 /// Topics that are remembered to be there.
@@ -93,9 +93,15 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// Whether it failed only because Kafka did not answer, or because the transaction had failed already.
-    pub fn is_outage(&self) -> bool {
-        matches!(self.reason, "timeout" | "given-up")
+    /// How a record fails that is too large for its topic.
+    pub fn too_large(index: usize, record: &Record) -> Self {
+        let (outcome, reason) = delivery::judge(&record.topic, record.bytes(), RDKafkaErrorCode::MessageSizeTooLarge, false);
+        Failed { index, outcome, reason, certain: true }
+    }
+
+    /// Whether it may have failed for its size.
+    pub fn is_too_large(&self) -> bool {
+        self.reason == "too-large"
     }
 }
 
@@ -126,19 +132,19 @@ impl Transactor {
     /// # Errors
     /// Settings that do not go with transactions.
     pub fn check(kafka: &Kafka, node: &str) -> Result<(), KafkaError> {
-        let config = producer_config(kafka, "127.0.0.1:1", node)?;
+        let config = transactional(settings::client_config(kafka, "127.0.0.1:1")?, node);
         let created: Result<rdkafka::producer::BaseProducer, _> = config.create();
         created.map(drop).map_err(|error| settings::explain(kafka, error))
     }
 
-    /// Connects to the cluster at `servers`, ends what an earlier transactor of this node left open, and shuts it out. Blocks, for at most
-    /// about half a minute.
+    /// Connects to the cluster of a producer, ends what an earlier transactor of this node left open, and shuts it out. Blocks, for at
+    /// most about half a minute.
     ///
     /// # Errors
     /// [`TransactionError::Lost`]; to be tried again.
-    pub fn open(kafka: &Kafka, servers: &str, node: &str) -> Result<Self, TransactionError> {
+    pub fn open(cluster: &Producer, node: &str) -> Result<Self, TransactionError> {
         let lost = |error: &dyn std::fmt::Display| TransactionError::Lost(error.to_string());
-        let config = producer_config(kafka, servers, node).map_err(|error| lost(&error))?;
+        let config = transactional(cluster.client_config(), node);
         let reports = Arc::new(Reports::default());
         let producer: ThreadedProducer<Context> =
             config.create_with_context(Context { reports: Arc::clone(&reports) }).map_err(|error| lost(&error))?;
@@ -347,15 +353,14 @@ impl Transactor {
     }
 }
 
-fn producer_config(kafka: &Kafka, servers: &str, node: &str) -> Result<ClientConfig, KafkaError> {
-    let mut config = settings::client_config(kafka, servers)?;
+fn transactional(mut config: ClientConfig, node: &str) -> ClientConfig {
     config
         .set("transactional.id", Transactor::name(node))
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
         // Records wait for nobody outside of their transaction.
         .set("message.timeout.ms", TRANSACTION_TIMEOUT_MS)
-        .set("linger.ms", LINGER_MS.min(kafka.linger_ms).to_string());
-    Ok(config)
+        .set("linger.ms", LINGER_MS);
+    config
 }
 
 /// Reads and names the marker; it never joins the group.

@@ -21,7 +21,7 @@ pub use self::{
     way::Way,
 };
 use crate::{
-    config::{Bootstrap, Config, Delivery, Guarantee, Kafka, OnFailure},
+    config::{Config, Delivery, Guarantee, Kafka, OnFailure},
     event::Text,
     kafka::{KafkaError, Producer, Transactor},
     metrics::Metrics,
@@ -81,10 +81,7 @@ impl Outbox {
             let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
             let settings = past.as_ref().map(|past| once::Settings {
                 kafka: kafka.clone(),
-                servers: match &kafka.bootstrap {
-                    Bootstrap::Servers(servers) => servers.clone(),
-                    Bootstrap::Embedded => producer.embedded_address().unwrap_or_default(),
-                },
+                producer: producer.clone(),
                 node: config.node.clone(),
                 past: Arc::clone(past),
                 metrics: Arc::clone(metrics),

@@ -42,10 +42,22 @@ impl Batch {
         self.lots.is_empty()
     }
 
-    /// The later half, which is left with something if there are two lots.
-    pub(super) fn split(&mut self) -> Batch {
-        let lots = self.lots.split_off(self.lots.len() / 2);
-        Batch { lots, bytes: 0 }
+    /// Leaves the first half; the later one.
+    pub(super) fn split_in_half(&mut self) -> Batch {
+        self.split(self.lots.len() / 2)
+    }
+
+    /// Leaves what comes before the lot with the largest record; that lot, and what comes after it.
+    pub(super) fn split_at_largest(&mut self) -> (Batch, Batch) {
+        let largest = |(_, lot): &(usize, &Lot)| lot.largest();
+        let at = self.lots.iter().enumerate().max_by_key(largest).map_or(0, |(at, _)| at);
+        let mut rest = self.split(at);
+        let after = rest.split(1);
+        (rest, after)
+    }
+
+    fn split(&mut self, at: usize) -> Batch {
+        Batch { lots: self.lots.split_off(at), bytes: 0 }
     }
 
     /// The records, with the index of the lot of each.

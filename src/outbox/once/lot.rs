@@ -29,6 +29,11 @@ impl Lot {
         self.bytes
     }
 
+    /// The size of its largest record.
+    pub(super) fn largest(&self) -> usize {
+        self.records.iter().map(Record::bytes).max().unwrap_or(0)
+    }
+
     pub(super) fn receipt(&self) -> Option<&Receipt> {
         self.receipt.as_ref()
     }

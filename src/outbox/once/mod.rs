@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -38,7 +37,7 @@ use super::Way;
 use crate::{
     config::Kafka,
     event::{Knowledge, Origin, Outcome, Receipt, Text},
-    kafka::{Bounds, Record},
+    kafka::{Bounds, Producer, Record},
     metrics::Metrics,
 };
 
@@ -46,8 +45,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) kafka: Kafka,
-    /// `host:port,host:port`
-    pub(super) servers: String,
+    /// The producer of the same cluster, which knows how to reach it.
+    pub(super) producer: Producer,
     pub(super) node: String,
     pub(super) past: Arc<Past>,
     pub(super) metrics: Arc<Metrics>,
@@ -74,8 +73,6 @@ struct Shared {
     stored: watch::Sender<Option<u64>>,
     /// What is left is given up.
     stopped: AtomicBool,
-    /// The cluster as it is from the next transaction on, and its servers.
-    renewed: Mutex<Option<(Kafka, String)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,7 +87,6 @@ impl Once {
             bounds: Bounds::new(kafka.max_outstanding_records, kafka.max_outstanding_bytes),
             stored: watch::Sender::new(None),
             stopped: AtomicBool::new(false),
-            renewed: Mutex::default(),
             metrics: Arc::clone(&settings.metrics),
         });
         let cluster: Text = kafka.name.as_str().into();
@@ -123,11 +119,6 @@ impl Once {
         let lot = Lot::new(records, bytes, receipt, shared);
         // An error: the worker is gone, and the lot with its receipt.
         drop(lots.send(lot).await);
-    }
-
-    /// The cluster has other settings or servers now: what is not committed goes there, after what was committed before. Its bounds stay.
-    pub(super) fn renew(&self, kafka: &Kafka, servers: &str) {
-        *self.inner.shared.renewed.lock() = Some((kafka.clone(), servers.to_owned()));
     }
 
     /// Waits until everything is stored, at most `patience`; then closes for good. Returns how many publishes were not.

@@ -32,9 +32,9 @@ impl Bench {
         let producer = Producer::connect(&kafka, &[TOPIC], Arc::clone(&metrics)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&settings(&folder), &metrics).unwrap();
-        let servers = producer.embedded_address().unwrap();
         let past = Arc::new(Past::new(&store, restored));
-        let once = Once::start(Settings { kafka, servers, node: "n".to_owned(), past, metrics: Arc::clone(&metrics) }).unwrap();
+        let settings = Settings { kafka, producer: producer.clone(), node: "n".to_owned(), past, metrics: Arc::clone(&metrics) };
+        let once = Once::start(settings).unwrap();
         Bench { producer, once, settlements: Settlements::new(), metrics, folder, store }
     }
 
@@ -151,10 +151,11 @@ async fn intents_that_never_arrived_are_forgotten_at_the_start() {
 async fn a_kafka_that_never_answers_gives_nothing_up_until_the_end() {
     let bench = Bench::new(&Restored::default());
     let place = Place { file: Arc::new("hookgate.toml".into()), line: 1, column: 1 };
-    let kafka = Kafka::embedded(place);
+    let kafka = Kafka { bootstrap: config::Bootstrap::Servers("127.0.0.1:1".to_owned()), ..Kafka::embedded(place) };
+    let nobody = kafka.clone();
+    let producer = tokio::task::spawn_blocking(move || Producer::connect(&nobody, &[], Metrics::new()).unwrap()).await.unwrap();
     let past = Arc::new(Past::new(&bench.store, &Restored::default()));
-    let nowhere = Settings { kafka, servers: "127.0.0.1:1".to_owned(), node: "n".to_owned(), past, metrics: Metrics::new() };
-    let once = Once::start(nowhere).unwrap();
+    let once = Once::start(Settings { kafka, producer, node: "n".to_owned(), past, metrics: Metrics::new() }).unwrap();
     once.send(vec![record("x")], bench.receipt(0, None)).await;
     assert_eq!(once.drain(Duration::from_millis(50)).await, 1);
     once.send(vec![record("y")], bench.receipt(1, None)).await;

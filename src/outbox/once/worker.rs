@@ -24,13 +24,13 @@ use super::{
 };
 use crate::{
     event::{Outcome, Text},
-    kafka::{Failed, Marker, TransactionError, Transactor},
+    kafka::{Failed, Marker, Record, TransactionError, Transactor},
     metrics::{Label, ReasonLabel},
     store::{Change, Ticket},
 };
 
-/// Between attempts.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts, at first and at last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// After another process took the node's name: two of them must not keep shutting each other out.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 /// How often the end of the process is looked for in a pause.
@@ -43,15 +43,17 @@ const REFRESH: Duration = Duration::from_secs(3600);
 const QUIET: Duration = Duration::from_secs(10);
 /// Topics whose handles are kept; guests may name topics.
 const MOST_TOPICS: usize = 1_000;
-/// Attempts for a record that fails in a way that nobody foresaw, before it is held to fail alone.
-const TRIES: usize = 3;
+/// How long a topic is held to refuse what is as large as what it refused.
+const SIZE_MEMORY: Duration = Duration::from_secs(60);
 
 /// Why a batch is not stored.
 enum Trouble {
     /// For its records, at least in part; nothing of it is stored. With the lot of each record.
     Refused(Vec<Failed>, Vec<usize>),
-    /// Nothing of it is stored; to be tried again, after so long.
-    Later(String, Duration),
+    /// Nothing of it is stored; to be tried again.
+    Later(String),
+    /// The same, and another process uses the node's name.
+    Rival(String),
     /// The process ends.
     Stopped,
 }
@@ -70,6 +72,8 @@ pub(super) struct Worker {
     said: Option<(String, Instant)>,
     /// Intents of transactions that were not committed: the marker of the next one must not speak for them.
     unsettled: Vec<(u64, u16)>,
+    /// The size of a record that a topic refused as too large, and when.
+    too_large: HashMap<Text, (usize, Instant)>,
     counters: HashMap<Text, Counters>,
 }
 
@@ -91,6 +95,7 @@ impl Worker {
             noted: Ticket::default(),
             said: None,
             unsettled: Vec::new(),
+            too_large: HashMap::new(),
             counters: HashMap::new(),
         })
     }
@@ -147,7 +152,7 @@ impl Worker {
                 Ok(marker) => break marker,
                 Err(error) => self.complain(&error),
             }
-            if self.pause(PAUSE) {
+            if self.pause(PAUSES.1) {
                 return false;
             }
         };
@@ -169,9 +174,7 @@ impl Worker {
     /// Shuts out whoever uses the node's name, and reads the marker, which is final then.
     fn open(&mut self) -> Result<Option<Marker>, TransactionError> {
         self.transactor = None;
-        self.take_renewal();
-        let Settings { kafka, servers, node, .. } = &self.settings;
-        let transactor = Transactor::open(kafka, servers, node)?;
+        let transactor = Transactor::open(&self.settings.producer, &self.settings.node)?;
         let marker = self.ledger.topic().map(|topic| transactor.marker(topic)).transpose()?.flatten();
         self.transactor = Some(transactor);
         Ok(marker)
@@ -179,44 +182,82 @@ impl Worker {
 
     /// Writes the marker although nothing is new: says that it is ours, and keeps it from being forgotten.
     fn refresh(&mut self) {
-        if let Err(Trouble::Later(reason, _)) = self.attempt(&Batch::default()) {
+        if let Err(Trouble::Later(reason) | Trouble::Rival(reason)) = self.attempt(&Batch::default()) {
             self.complain(&reason);
         }
     }
 
     /// Brings a batch to its end.
     fn bring(&mut self, mut batch: Batch) {
-        let mut tries = 0;
+        let mut pause = PAUSES.0;
+        self.refuse_known(&mut batch);
         while !batch.is_empty() && !self.is_stopped() {
             match self.attempt(&batch) {
                 Ok(()) => return self.settle(batch),
-                Err(Trouble::Refused(failed, owners)) => {
-                    tries += 1;
-                    let certain = failed.iter().any(|failed| failed.certain);
-                    let foreseen = failed.iter().any(|failed| matches!(failed.outcome, Outcome::Refused(_)));
-                    if certain {
-                        let certain = failed.into_iter().filter(|failed| failed.certain).collect();
-                        self.refuse(&mut batch, certain, &owners);
-                    } else if !foreseen && tries < TRIES {
-                        self.complain(&failed.first().map(|first| format!("{:?}", first.outcome)).unwrap_or_default());
-                        self.pause(PAUSE);
-                    } else if batch.lots.len() == 1 {
-                        self.refuse(&mut batch, failed, &owners);
-                    } else {
-                        // One of them fails for all; the others must not wait for it.
-                        let later = batch.split();
-                        self.bring(batch);
-                        batch = later;
+                Err(Trouble::Refused(failed, owners)) => batch = self.sort_out(batch, failed, &owners),
+                Err(Trouble::Later(reason)) => {
+                    // Once is nothing: librdkafka needs it to find its place again after a transaction that failed.
+                    if pause > PAUSES.0 {
+                        self.complain(&reason);
                     }
-                }
-                Err(Trouble::Later(reason, pause)) => {
-                    self.complain(&reason);
                     self.pause(pause);
+                    pause = PAUSES.1.min(2 * pause);
+                    self.expire(&mut batch);
+                }
+                Err(Trouble::Rival(reason)) => {
+                    self.complain(&reason);
+                    self.pause(LONG_PAUSE);
                     self.expire(&mut batch);
                 }
                 Err(Trouble::Stopped) => return,
             }
         }
+    }
+
+    /// Ends what Kafka refuses of a batch; what of it is to be brought again. Where it is not known which of them it is, they are brought
+    /// in parts, in their order: one of them fails for all, and the others must not wait for it.
+    fn sort_out(&mut self, mut batch: Batch, failed: Vec<Failed>, owners: &[usize]) -> Batch {
+        if failed.iter().any(|failed| failed.certain) {
+            let certain = failed.into_iter().filter(|failed| failed.certain).collect();
+            self.refuse(&mut batch, certain, owners);
+            batch
+        } else if batch.lots.len() == 1 {
+            if failed.iter().any(Failed::is_too_large) {
+                self.note_size(&batch);
+            }
+            self.refuse(&mut batch, failed, owners);
+            batch
+        } else if failed.iter().any(Failed::is_too_large) {
+            let (largest, after) = batch.split_at_largest();
+            self.bring(batch);
+            self.bring(largest);
+            after
+        } else {
+            let later = batch.split_in_half();
+            self.bring(batch);
+            later
+        }
+    }
+
+    /// A topic refused a record as too large, which cost a transaction: the like of it will not be tried for a while.
+    fn note_size(&mut self, batch: &Batch) {
+        let Some(record) = batch.lots.iter().flat_map(|lot| &lot.records).max_by_key(|record| record.bytes()) else { return };
+        // What counts for Kafka is the size after compression.
+        if self.settings.kafka.compression == "none" && self.too_large.len() < MOST_TOPICS {
+            self.too_large.insert(Text::from(record.topic.to_string()), (record.bytes(), Instant::now()));
+        }
+    }
+
+    fn refuse_known(&mut self, batch: &mut Batch) {
+        self.too_large.retain(|_, (_, when)| when.elapsed() < SIZE_MEMORY);
+        if self.too_large.is_empty() {
+            return;
+        }
+        let (records, owners) = batch.records();
+        let is_too_large = |record: &Record| self.too_large.get(&record.topic).is_some_and(|(size, _)| record.bytes() >= *size);
+        let failed = records.iter().enumerate().filter(|(_, record)| is_too_large(record));
+        let failed: Vec<Failed> = failed.map(|(index, record)| Failed::too_large(index, record)).collect();
+        self.refuse(batch, failed, &owners);
     }
 
     /// One transaction. After an error nothing of it is stored, unless the process ends.
@@ -226,7 +267,7 @@ impl Worker {
         self.forget_others(&plan.changes);
         self.note(plan.changes);
         let (records, owners) = batch.records();
-        let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new(), PAUSE)) };
+        let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new())) };
         if let Err(error) = transactor.send(&records, &plan.topic, plan.marker) {
             return Err(self.undo(error, owners));
         }
@@ -263,23 +304,16 @@ impl Worker {
 
     /// Opens another transactor if the last one is gone; nothing is in doubt.
     fn be_open(&mut self) -> Result<(), Trouble> {
-        self.take_renewal();
         if self.transactor.is_some() {
             return Ok(());
         }
-        let marker = self.open().map_err(|error| Trouble::Later(error.to_string(), PAUSE))?;
+        let marker = self.open().map_err(|error| Trouble::Later(error.to_string()))?;
         match self.ledger.fate(marker, u64::MAX) {
             Fate::Usurped => {
                 self.transactor = None;
-                Err(Trouble::Later(self.rivalry(), LONG_PAUSE))
+                Err(Trouble::Rival(self.rivalry()))
             }
             Fate::Committed | Fate::Aborted => Ok(()),
-        }
-    }
-
-    fn take_renewal(&mut self) {
-        if let Some((kafka, servers)) = self.shared.renewed.lock().take() {
-            (self.settings.kafka, self.settings.servers, self.transactor) = (kafka, servers, None);
         }
     }
 
@@ -287,18 +321,18 @@ impl Worker {
     fn undo(&mut self, error: TransactionError, owners: Vec<usize>) -> Trouble {
         self.count("aborted");
         let trouble = match error {
-            TransactionError::Fenced(_) => Trouble::Later(self.rivalry(), LONG_PAUSE),
-            TransactionError::Lost(reason) => Trouble::Later(reason, PAUSE),
+            TransactionError::Fenced(_) => Trouble::Rival(self.rivalry()),
+            TransactionError::Lost(reason) => Trouble::Later(reason),
             TransactionError::NoMarkerTopic(_) => {
                 let reason = error.to_string();
                 self.ledger.give_up_topic();
                 self.abort();
-                return Trouble::Later(reason, Duration::ZERO);
+                return Trouble::Later(reason);
             }
             TransactionError::Abort { reason, failed } => {
                 self.abort();
-                let own = failed.iter().any(|failed| !failed.is_outage());
-                return if own { Trouble::Refused(failed, owners) } else { Trouble::Later(reason, PAUSE) };
+                let refused: Vec<Failed> = failed.into_iter().filter(|it| matches!(it.outcome, Outcome::Refused(_))).collect();
+                return if refused.is_empty() { Trouble::Later(reason) } else { Trouble::Refused(refused, owners) };
             }
         };
         self.transactor = None; // the next one ends it
@@ -321,13 +355,13 @@ impl Worker {
                     Fate::Committed => return Ok(()),
                     Fate::Aborted => {
                         self.count("aborted");
-                        return Err(Trouble::Later(error.to_string(), Duration::ZERO));
+                        return Err(Trouble::Later(error.to_string()));
                     }
                     Fate::Usurped => self.complain(&self.rivalry()),
                 },
                 Err(error) => self.complain(&error),
             }
-            if self.pause(PAUSE) {
+            if self.pause(PAUSES.1) {
                 return Err(Trouble::Stopped);
             }
         }
