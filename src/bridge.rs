@@ -82,6 +82,7 @@ impl Bridge {
         let plan = plan(&config, &access, &outbox, &guests)?;
         let pipeline = Pipeline::new(&config.node, Arc::clone(&metrics));
         pipeline.install(plan);
+        pipeline.raise_refusals();
         let broker = Broker::start(&config, Arc::clone(&pipeline), kept).await.map_err(|error| match error {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
@@ -309,7 +310,7 @@ async fn produce_differences(mut found: mpsc::Receiver<Difference>, outbox: Outb
     while let Some(Difference { topic, client_id, time_ms, value }) = found.recv().await {
         let key = Some(client_id.into_bytes());
         let Some(producer) = outbox.producer() else { continue };
-        producer.send(Record { topic, key, value: value.into(), headers: Vec::new(), timestamp_ms: time_ms }, Receipt::nobody()).await;
+        producer.send(Record { topic, key, value: value.into(), timestamp_ms: time_ms, ..Record::default() }, Receipt::nobody()).await;
     }
 }
 

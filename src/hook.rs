@@ -95,6 +95,13 @@ hooks! {
     MessageDropped = "message.dropped", Observe, "message-dropped", topic: true;
 }
 
+impl Hook {
+    /// Whether its events are about a message, with its payload and properties.
+    pub const fn has_message(self) -> bool {
+        matches!(self, Hook::MessagePublish | Hook::MessageDelivered | Hook::MessageAcked | Hook::MessageDropped)
+    }
+}
+
 /// The kinds of end, as routes name them in `reasons = [...]`.
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
@@ -134,6 +141,8 @@ drop_reasons! {
     RateLimited = "rate-limited";
     /// Kafka refused its record for good.
     KafkaRefused = "kafka-refused";
+    /// Kafka is slow, and more messages of QoS 0 wait for it than `max_qos0_waiting`.
+    KafkaSlow = "kafka-slow";
     /// The in-process bus restarted with it inside.
     BusRestarted = "bus-restarted";
 }

@@ -24,6 +24,8 @@ pub struct Kafka {
     pub max_outstanding_records: usize,
     /// Bytes of the same.
     pub max_outstanding_bytes: usize,
+    /// No more records than Kafka answers in this time, milliseconds, once it is slower than the load; 0: by number only.
+    pub max_outstanding_ms: u64,
     /// How long a record may stay unconfirmed before it counts as unknown, milliseconds; 0: for ever.
     pub delivery_timeout_ms: u64,
     /// How long SIGTERM waits for what is outstanding, milliseconds.
@@ -89,6 +91,7 @@ impl Kafka {
         let (acks, compression) = (word(acks, "all"), word(compression, "none"));
         let max_outstanding_records = table.integer("max_outstanding_records", 1..=10_000_000, 20_000) as usize;
         let max_outstanding_bytes = table.integer("max_outstanding_bytes", 1 << 10..=1 << 31, 256 << 20) as usize;
+        let max_outstanding_ms = table.integer("max_outstanding_ms", 0..=3_600_000, 1_000);
         let linger_ms = table.integer("linger_ms", 0..=10_000, 5);
         let delivery_timeout_ms = table.integer("delivery_timeout_ms", 0..=2_147_483_647, 0);
         let drain_timeout_ms = table.integer("drain_timeout_ms", 0..=3_600_000, 30_000);
@@ -99,8 +102,8 @@ impl Kafka {
         let place = Placed { value: (), place: servers.place };
         Some(Kafka {
             name: Self::DEFAULT.to_owned(),
-            bootstrap, place, acks, compression, linger_ms, max_outstanding_records, max_outstanding_bytes, delivery_timeout_ms,
-            drain_timeout_ms, dead_letter_topic, embedded_partitions, properties,
+            bootstrap, place, acks, compression, linger_ms, max_outstanding_records, max_outstanding_bytes, max_outstanding_ms,
+            delivery_timeout_ms, drain_timeout_ms, dead_letter_topic, embedded_partitions, properties,
         })
     }
 
@@ -115,6 +118,7 @@ impl Kafka {
             linger_ms: 5,
             max_outstanding_records: 20_000,
             max_outstanding_bytes: 256 << 20,
+            max_outstanding_ms: 1_000,
             delivery_timeout_ms: 0,
             drain_timeout_ms: 30_000,
             dead_letter_topic: "hookgate_dead_letter".into(),

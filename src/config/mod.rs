@@ -10,6 +10,7 @@ mod admin;
 mod breaker;
 mod capture;
 mod delivery;
+mod field;
 mod guest;
 mod kafka;
 mod key;
@@ -19,6 +20,7 @@ mod mqtt;
 mod network;
 mod problem;
 mod reader;
+mod record;
 mod redis;
 mod rollout;
 mod route;
@@ -43,6 +45,7 @@ pub use self::{
     breaker::Breaker,
     capture::Capture,
     delivery::{Ack, Delivery, Guarantee, OnRefusal},
+    field::Field,
     guest::{Grant, Guest, Isolation, StateBackend},
     kafka::{Bootstrap, Kafka},
     key::{Key, KeyKind},
@@ -51,12 +54,13 @@ pub use self::{
     mqtt::{DeniedPublish, MOST_TOPIC_LEVELS, Mqtt, SharedStrategy},
     network::{Network, NetworkError},
     problem::{Place, Placed, Problem, nearest},
+    record::{Format, PartitionRule, PayloadEncoding, RecordTemplate, TimestampRule, is_kafka_topic},
     rollout::{Canary, Rollout, Shadow, Trial},
-    route::{Format, OnFailure, PayloadEncoding, RecordTemplate, Retry, Route},
+    route::{OnFailure, Retry, Route},
     runtime::Runtime,
     spool::{Spool, WhenFull},
     store::{Store, SyncPolicy},
-    template::{Field, Part, Template, TemplateError},
+    template::{Part, Template, TemplateError},
     tenant::{Ceilings, Tenant},
     tls::{ClientCertificates, Tls, TlsVersion},
 };

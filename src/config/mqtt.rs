@@ -19,6 +19,9 @@ pub struct Mqtt {
     pub bytes_per_s: u64,
     /// Publishes of one connection that may wait for their acknowledgement; reading pauses beyond. Announced as receive maximum.
     pub receive_maximum: u16,
+    /// Publishes of QoS 0 of one connection that may wait while Kafka is slow; the next one is dropped as `kafka-slow`. 0: none is dropped,
+    /// reading pauses.
+    pub max_qos0_waiting: usize,
     /// Deliveries to one client that may wait for its acknowledgement; MQTT 5 clients may ask for fewer.
     pub max_inflight: u16,
     /// Messages that wait for one client, at most; the next one is dropped as `queue-full`.
@@ -92,6 +95,7 @@ impl Default for Mqtt {
             messages_per_s: 0,
             bytes_per_s: 0,
             receive_maximum: 256,
+            max_qos0_waiting: 0,
             max_inflight: 256,
             max_queued_messages: 100_000,
             max_queued_bytes: 64 << 20,
@@ -133,6 +137,7 @@ impl Mqtt {
             messages_per_s: table.integer("messages_per_s", 0..=100_000_000, d.messages_per_s),
             bytes_per_s: table.integer("bytes_per_s", 0..=1 << 40, d.bytes_per_s),
             receive_maximum: table.integer("receive_maximum", 1..=65_535, d.receive_maximum.into()) as u16,
+            max_qos0_waiting: table.integer("max_qos0_waiting", 0..=1_000_000, d.max_qos0_waiting as u64) as usize,
             max_inflight: table.integer("max_inflight", 1..=65_535, d.max_inflight.into()) as u16,
             max_queued_messages: table.integer("max_queued_messages", 0..=100_000_000, d.max_queued_messages as u64) as usize,
             max_queued_bytes: table.integer("max_queued_bytes", 0..=1 << 40, d.max_queued_bytes as u64) as usize,
@@ -209,6 +214,7 @@ mod tests {
     fn settings_are_read() {
         assert_eq!(read("shared_strategy = \"hash-topic\"").0.shared_strategy, SharedStrategy::HashTopic);
         assert_eq!(read("max_topic_aliases = 0").0.max_topic_aliases, 0);
+        assert_eq!(read("max_qos0_waiting = 100").0.max_qos0_waiting, 100);
         assert_eq!(read("response_information = \"replies/%u/%c/\"").0.response_information.as_deref(), Some("replies/%u/%c/"));
         for reference in ["gate-2.example:1883", "10.0.0.1 [2001:db8::1]:8883", "2001:db8::1"] {
             assert_eq!(read(&format!("server_reference = \"{reference}\"")).0.server_reference.as_deref(), Some(reference));

@@ -112,6 +112,16 @@ impl<'a> Table<'a> {
         self.expect_text(key, value, &place).map(|value| Placed { value, place })
     }
 
+    /// A single value as text; a number is taken as it is written.
+    pub(super) fn scalar(&self, key: &'static str) -> Option<Placed<String>> {
+        let (value, place) = self.value(key)?;
+        let text = scalar(value);
+        if text.is_none() {
+            self.refuse_at(&place, key, format_args!(": {} is not a single value", describe(value)), "write it as a text");
+        }
+        text.map(|value| Placed { value, place })
+    }
+
     /// A text that must be there.
     pub(super) fn required_text(&self, key: &'static str, example: &str) -> Option<Placed<String>> {
         self.require(key, example);

@@ -100,7 +100,7 @@ impl Shadow {
     fn read(table: &mut Table<'_>) -> Self {
         let topic = table.text("topic");
         if let Some(topic) = &topic {
-            super::route::check_kafka_topic(table, topic);
+            super::record::check_kafka_topic(table, topic);
         }
         Shadow { share: table.number("share", 0.0001..=1.0).unwrap_or(1.0), topic: topic.map(|topic| topic.value) }
     }

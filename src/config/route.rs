@@ -7,11 +7,11 @@ use super::{
     delivery::Delivery,
     problem::{Placed, did_you_mean},
     reader::Table,
-    template::Template,
+    record::RecordTemplate,
 };
 use crate::{
     hook::{DropReason, Hook, Kind},
-    topic::TopicFilter,
+    topic::{self, TopicFilter},
 };
 
 /// Which events go where.
@@ -25,6 +25,8 @@ pub struct Route {
     pub hook: Hook,
     /// Of those, the ones whose topic matches one of these; empty: all.
     pub filters: Vec<TopicFilter>,
+    /// But not the ones whose topic matches one of these.
+    pub excluded: Vec<TopicFilter>,
     /// For `message.dropped`, the ones with one of these reasons; empty: all.
     pub reasons: Vec<DropReason>,
     /// Names of the guests asked, in order.
@@ -63,39 +65,6 @@ pub(super) struct Around<'a> {
     pub(super) data_dir: Option<&'a Path>,
 }
 
-/// The Kafka record that a route makes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RecordTemplate {
-    /// Kafka topic.
-    pub topic: String,
-    /// Record key; empty text makes a record without a key.
-    pub key: Template,
-    /// What the value is.
-    pub format: Format,
-    /// How the formats carry the payload.
-    pub payload: PayloadEncoding,
-}
-
-/// What a record's value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// The JSON of EMQX Enterprise 3.4's Kafka bridge.
-    EmqxBridge,
-    /// Hookgate's own JSON, with everything known about the event.
-    Envelope,
-    /// The payload itself; message hooks only.
-    Raw,
-}
-
-/// How JSON formats carry a payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PayloadEncoding {
-    /// Base64, any bytes.
-    Base64,
-    /// As text; bytes that are no UTF-8 are replaced by U+FFFD.
-    Plain,
-}
-
 /// What happens to an event on which a guest trapped, overran, faulted or had no free instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -112,10 +81,11 @@ pub enum OnFailure {
 impl Route {
     pub(super) fn read(table: &mut Table<'_>, around: Around<'_>) -> Option<Self> {
         let hook = Self::read_hook(table);
-        let filters = read_filters(table, hook);
+        let filters = read_filters(table, "filter", hook);
+        let excluded = read_exclusions(table, hook, &filters);
         let reasons = read_reasons(table, hook);
         let guests = table.texts("guests");
-        let record = read_record(table, hook);
+        let record = RecordTemplate::read(table, hook);
         let is_produced = table.placed("topic").is_some();
         let delivery = Delivery::read(table, hook, is_produced, around.data_dir.is_some());
         let (on_failure, retry) = OnFailure::read(table);
@@ -159,6 +129,7 @@ impl Route {
             retry,
             capture,
             filters,
+            excluded,
         })
     }
 
@@ -192,10 +163,10 @@ impl OnFailure {
     }
 }
 
-fn read_filters(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<TopicFilter> {
-    let texts = table.texts("filter");
+fn read_filters(table: &Table<'_>, key: &'static str, hook: Option<Hook>) -> Vec<TopicFilter> {
+    let texts = table.texts(key);
     if let (Some(first), Some(hook)) = (texts.first(), hook.filter(|hook| !hook.has_topic())) {
-        table.refuse_at(&first.place, "filter", format_args!(" does nothing: {hook} has no topic"), "remove it");
+        table.refuse_at(&first.place, key, format_args!(" does nothing: {hook} has no topic"), "remove it");
     }
     let mut filters = Vec::new();
     for text in texts {
@@ -203,11 +174,29 @@ fn read_filters(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<TopicFilter> {
             Ok(filter) => filters.push(filter),
             Err(error) => {
                 let help = "an MQTT topic filter, for example \"devices/+/state\"";
-                table.refuse_at(&text.place, "filter", format_args!(" = \"{}\" is no topic filter: {error}", text.value), help);
+                table.refuse_at(&text.place, key, format_args!(" = \"{}\" is no topic filter: {error}", text.value), help);
             }
         }
     }
     filters
+}
+
+/// Filters that take events out again; each must do so, and something must be left.
+fn read_exclusions(table: &Table<'_>, hook: Option<Hook>, filters: &[TopicFilter]) -> Vec<TopicFilter> {
+    let excluded = read_filters(table, "exclude", hook);
+    let Some(place) = table.placed("exclude") else { return excluded };
+    for out in &excluded {
+        if !filters.is_empty() && !filters.iter().any(|filter| topic::overlaps(filter.as_str(), out.as_str())) {
+            let message = format_args!(" = \"{out}\" does nothing: no topic of `filter` matches it");
+            table.refuse_at(&place, "exclude", message, "remove it");
+        }
+    }
+    let is_out = |filter: &str| excluded.iter().any(|out| topic::covers(out.as_str(), filter));
+    let nothing_left = if filters.is_empty() { is_out("#") } else { filters.iter().all(|filter| is_out(filter.as_str())) };
+    if nothing_left {
+        table.refuse_at(&place, "exclude", ": it leaves nothing of `filter`, this route does nothing", "name less, or remove the route");
+    }
+    excluded
 }
 
 fn read_reasons(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<DropReason> {
@@ -229,57 +218,4 @@ fn read_reasons(table: &mut Table<'_>, hook: Option<Hook>) -> Vec<DropReason> {
         }
     }
     reasons
-}
-
-fn read_record(table: &mut Table<'_>, hook: Option<Hook>) -> Option<RecordTemplate> {
-    let topic = table.text("topic");
-    let fields = "a text with ${client_id}, ${username}, ${topic}, ${publisher}, ${hook} or ${node}";
-    let key = table.parsed("key", fields, Template::parse);
-    let format = table.choice("format", &[("emqx-bridge", Format::EmqxBridge), ("envelope", Format::Envelope), ("raw", Format::Raw)]);
-    let payload = table.choice("payload", &[("base64", PayloadEncoding::Base64), ("plain", PayloadEncoding::Plain)]);
-    let Some(topic) = topic else {
-        let places = [
-            ("key", key.map(|key| key.place)),
-            ("format", format.map(|format| format.place)),
-            ("payload", payload.map(|payload| payload.place)),
-        ];
-        for (setting, place) in places {
-            if let Some(place) = place {
-                table.refuse_at(&place, setting, " does nothing without a topic", "name the Kafka topic");
-            }
-        }
-        return None;
-    };
-    check_kafka_topic(table, &topic);
-    let has_message = hook.is_none_or(|hook| hook.name().starts_with("message."));
-    match (&format, &payload) {
-        (Some(format), _) if format.value == Format::Raw && !has_message => {
-            table.refuse_at(&format.place, "format", ": raw needs a message, and this hook has none", "envelope or emqx-bridge");
-        }
-        (_, Some(payload)) if !has_message || format.as_ref().is_some_and(|format| format.value == Format::Raw) => {
-            table.refuse_at(
-                &payload.place,
-                "payload",
-                " does nothing here",
-                "it shapes the payload inside emqx-bridge and envelope records",
-            );
-        }
-        _ => {}
-    }
-    Some(RecordTemplate {
-        topic: topic.value,
-        key: key.map_or_else(|| Template::parse("${client_id}"), |key| Ok(key.value)).ok()?,
-        format: format.map_or(Format::Envelope, |format| format.value),
-        payload: payload.map_or(PayloadEncoding::Base64, |payload| payload.value),
-    })
-}
-
-/// Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`).
-pub(super) fn check_kafka_topic(table: &Table<'_>, topic: &Placed<String>) {
-    let name = &topic.value;
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.bytes().all(legal) {
-        let help = "letters, digits, `.`, `_` and `-`, at most 249";
-        table.refuse_at(&topic.place, "topic", format_args!(" = \"{name}\" is no Kafka topic name"), help);
-    }
 }

@@ -28,6 +28,7 @@ mod limits;
 mod load;
 mod lower;
 mod overrun;
+mod packed;
 mod pool;
 mod rehearsal;
 mod room;

@@ -108,6 +108,18 @@ impl Guest {
         }
     }
 
+    /// Whether it is asked in one block, and whether it could be asked with records.
+    #[cfg(test)]
+    pub(super) fn ways_to_publish(&self) -> (bool, bool) {
+        let exports = &self.desk.program.exports;
+        (exports.packed_publish.is_some(), exports.publish.is_some())
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_packing(&mut self) {
+        self.desk.forget_packing();
+    }
+
     /// Whether it wants this hook's events: it exports the interface, and its manifest names the hook or none.
     pub fn wants(&self, hook: Hook) -> bool {
         self.exports(hook.kind()) && (self.hooks.is_empty() || self.hooks.contains(&hook))

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeSet,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -71,20 +72,53 @@ impl Shared {
     }
 }
 
-/// One record on its way; rides through librdkafka. Dropping it gives its room back, and its receipt counts as unknown.
+/// Who hears what became of a record.
+pub enum End {
+    /// A share of an acknowledgement; costs nothing beside the record.
+    Receipt(Receipt),
+    /// Called once, on librdkafka's thread: it must not block. Dropped uncalled when the producer is given up before Kafka has answered,
+    /// which means that nobody knows.
+    Call(Box<dyn FnOnce(Outcome) + Send + Sync>),
+}
+
+impl End {
+    pub(super) fn tell(self, outcome: Outcome) {
+        match self {
+            End::Receipt(receipt) => receipt.settle(outcome),
+            End::Call(call) => call(outcome),
+        }
+    }
+}
+
+impl From<Receipt> for End {
+    fn from(receipt: Receipt) -> Self {
+        End::Receipt(receipt)
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Receipt(receipt) => f.debug_tuple("Receipt").field(receipt).finish(),
+            End::Call(_) => f.write_str("Call(..)"),
+        }
+    }
+}
+
+/// One record on its way; rides through librdkafka. Dropping it gives its room back, and its outcome counts as unknown.
 #[derive(Debug)]
 pub(super) struct Pending {
-    receipt: Option<Receipt>,
+    end: Option<End>,
     bytes: usize,
     counters: Arc<Counters>,
     shared: Arc<Shared>,
 }
 
 impl Pending {
-    pub(super) fn new(receipt: Receipt, bytes: usize, counters: Arc<Counters>, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(end: End, bytes: usize, counters: Arc<Counters>, shared: &Arc<Shared>) -> Self {
         counters.enqueued.inc();
         shared.metrics.records_outstanding.inc();
-        Pending { receipt: Some(receipt), bytes, counters, shared: Arc::clone(shared) }
+        Pending { end: Some(end), bytes, counters, shared: Arc::clone(shared) }
     }
 
     fn store(self) {
@@ -105,18 +139,18 @@ impl Pending {
 
     /// The room is given back afterwards, by `drop`: when nothing is outstanding, every receipt is settled.
     fn settle(mut self, outcome: Outcome) {
-        if let Some(receipt) = self.receipt.take() {
+        if let Some(end) = self.end.take() {
             self.shared.metrics.records_outstanding.dec();
-            receipt.settle(outcome);
+            end.tell(outcome);
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(receipt) = self.receipt.take() {
+        if let Some(end) = self.end.take() {
             self.shared.metrics.records_outstanding.dec();
-            drop(receipt);
+            drop(end);
         }
         self.shared.bounds.leave(self.bytes);
     }

@@ -60,7 +60,11 @@ impl Keeper {
             // Only that librdkafka hears the answer matters; a topic that is still refused comes up again with its next record.
             let _ = inner.native.load().producer.client().fetch_metadata(Some(&topic), PATIENCE);
         }
+        if self.reachable {
+            inner.topics.ask_for_partitions(inner.native.load().producer.client(), PATIENCE);
+        }
         inner.shared.failures.flush();
+        inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true
     }
 

@@ -6,11 +6,12 @@
 //! Invariants:
 //! - Records of one caller reach a partition in the order in which they were sent, also across retries and Kafka's restarts: one
 //!   producer, idempotent with `acks = "all"`, one request in flight otherwise.
-//! - What is outstanding is bounded by our own count of records and bytes, below librdkafka's queue; who finds no room waits in line and
-//!   is woken by a delivery report.
+//! - What is outstanding is bounded by our own count of records and bytes, and by the time that Kafka takes to answer, below librdkafka's
+//!   queue; who finds no room waits in line and is woken by a delivery report.
 //! - A record counts as stored only when Kafka said so, as refused only when sending it again cannot help. Everything else (a timeout, a
 //!   purge, a lost producer) is unknown: it may be in the log, and is never acknowledged.
-//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition.
+//! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition; a record
+//!   may ask for another [`Choice`], and gives its order up with it.
 //!
 //! Absent: consumer groups, the spool; what of transactions is more than one ([`Transactor`]).
 
@@ -21,6 +22,8 @@ mod embedded;
 mod failures;
 mod keeper;
 mod limits;
+mod pace;
+mod partition;
 mod plain;
 mod producer;
 mod reader;
@@ -33,10 +36,12 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    delivery::End,
+    partition::Choice,
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
-    record::Record,
+    record::{Record, RecordId, RecordIdText},
     transaction::{Failed, Marker, TransactionError, Transactor},
 };
 pub(crate) use bounds::Bounds;

@@ -23,15 +23,17 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     KafkaError, Record,
     bounds::Bounds,
-    delivery::{Context, Pending, Shared},
+    delivery::{Context, End, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
-    keeper, limits, settings,
+    keeper, limits,
+    partition::Chance,
+    settings,
     topics::{self, Topics},
 };
 use crate::{
     config::{Bootstrap, Kafka},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Text},
     metrics::Metrics,
 };
 
@@ -60,7 +62,7 @@ pub(super) struct Inner {
     pub(super) servers: String,
     /// The configured topics.
     pub(super) topic_names: Vec<Text>,
-    topics: Topics,
+    pub(super) topics: Topics,
     embedded: Option<Embedded>,
 }
 
@@ -77,10 +79,10 @@ impl Native {
     }
 
     /// Hands the record to librdkafka; gives the rest back when it does not take it.
-    fn enqueue(&self, record: &Record, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
+    fn enqueue(&self, record: &Record, partition: Option<i32>, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
         let native = BaseRecord {
             topic: record.topic.as_ref(),
-            partition: None,
+            partition,
             payload: Some(record.value.as_ref()),
             key: record.key.as_deref(),
             timestamp: i64::try_from(record.timestamp_ms).ok(),
@@ -127,7 +129,11 @@ impl Producer {
         let client_config = settings::client_config(config, &servers)?;
         let (notices, notices_in) = mpsc::channel();
         let shared = Arc::new(Shared {
-            bounds: Bounds::new(config.max_outstanding_records, config.max_outstanding_bytes),
+            bounds: Bounds::new(
+                config.max_outstanding_records,
+                config.max_outstanding_bytes,
+                Duration::from_millis(config.max_outstanding_ms),
+            ),
             metrics: Arc::clone(&metrics),
             failures: Failures::default(),
             notices,
@@ -156,21 +162,24 @@ impl Producer {
         Ok(Producer { inner })
     }
 
-    /// Hands a record to Kafka, after waiting for room; the receipt is settled when Kafka has answered. One caller's records keep the
-    /// order of its calls.
+    /// Hands a record to Kafka, after waiting for room; `end` (mostly a receipt) hears when Kafka has answered. One caller's records keep
+    /// the order of its calls.
     ///
-    /// Cancel-safe while it waits: the record is not sent, and its receipt is settled as unknown.
-    pub async fn send(&self, record: Record, receipt: Receipt) {
+    /// Cancel-safe while it waits: the record is not sent, and its outcome is unknown.
+    pub async fn send(&self, record: Record, end: impl Into<End>) {
+        let end = end.into();
         let Inner { shared, topics, .. } = &*self.inner;
         let bytes = record.bytes();
         let Ok(()) = shared.bounds.enter(bytes).await else {
-            return receipt.settle(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
+            return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let mut pending = Box::new(Pending::new(receipt, bytes, topics.counters(&record.topic), shared));
+        let counters = topics.counters(&record.topic);
+        let partition = counters.partitions.choose(record.partition, Chance::now);
+        let mut pending = Box::new(Pending::new(end, bytes, counters, shared));
         loop {
             let (code, back, generation) = {
                 let native = self.inner.native.load();
-                match native.enqueue(&record, pending) {
+                match native.enqueue(&record, partition, pending) {
                     Ok(()) => return,
                     Err((code, back)) => (code, back, native.generation),
                 }
@@ -190,6 +199,7 @@ impl Producer {
     /// missing. Blocks, at most about three seconds.
     pub fn prepare(&self, topics: &[Text]) {
         let answer = topics::look_up(self.inner.native.load().producer.client(), topics, START_PATIENCE);
+        self.inner.topics.learn(&answer);
         topics::warn_of_missing(&answer.missing);
     }
 
@@ -198,9 +208,19 @@ impl Producer {
         self.inner.client_config.clone()
     }
 
+    /// The partition of a record, if its key does not choose it.
+    pub(super) fn partition(&self, record: &Record) -> Option<i32> {
+        self.inner.topics.counters(&record.topic).partitions.choose(record.partition, Chance::now)
+    }
+
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()
+    }
+
+    /// Waits until no record is outstanding.
+    pub async fn until_idle(&self) {
+        self.inner.shared.bounds.until_empty().await;
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
@@ -248,6 +268,7 @@ impl Inner {
         } else if self.embedded.is_none() {
             tracing::info!("Kafka at {servers} answers");
         }
+        self.topics.learn(&answer);
         topics::warn_of_missing(&answer.missing);
         answer.silence.is_none()
     }

@@ -1,4 +1,4 @@
-//! What is kept per Kafka topic: its metric handles, resolved once; and the question whether Kafka has it.
+//! What is kept per Kafka topic: its metric handles, resolved once, and its partitions; and the question whether Kafka has it.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,9 @@ use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use rdkafka::{client::Client, error::KafkaError as NativeError, producer::ProducerContext, types::RDKafkaErrorCode};
 
+use super::partition::Partitions;
 use crate::{
-    event::Text,
+    event::{Text, now_ms},
     metrics::{Label, Metrics, ReasonLabel},
 };
 
@@ -24,12 +25,15 @@ const MOST_TOPICS: usize = 1_000;
 const OTHERS: &str = "(others)";
 /// How long a topic that Kafka does not know may take to come into being (brokers that create topics do so when first asked).
 const CREATION_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How many topics are asked about their partitions at once.
+const MOST_QUESTIONS: usize = 20;
 
 /// The metric handles of one topic.
 #[derive(Debug)]
 pub(super) struct Counters {
     name: String,
     pub(super) enqueued: Counter,
+    pub(super) partitions: Partitions,
     confirmed: Counter,
     /// Bytes that a record may have for certain: from the topic's limit, or from the largest record that Kafka took.
     fits: AtomicUsize,
@@ -42,6 +46,7 @@ impl Counters {
         Counters {
             name: name.to_owned(),
             enqueued: metrics.records_enqueued.get_or_create_owned(&label),
+            partitions: Partitions::new(),
             confirmed: metrics.records_confirmed.get_or_create_owned(&label),
             fits: AtomicUsize::new(0),
             metrics: Arc::clone(metrics),
@@ -102,6 +107,25 @@ impl Topics {
         });
         Arc::clone(self.known.load().get(topic).unwrap_or(&self.others))
     }
+
+    /// Keeps how many partitions Kafka says that topics have.
+    pub(super) fn learn(&self, answer: &Answer) {
+        for (topic, count) in &answer.partitions {
+            self.counters(topic).partitions.learn(*count, now_ms());
+        }
+    }
+
+    /// Asks how many partitions those topics have whose records are not spread by their keys. Blocks, at most `patience` for each.
+    pub(super) fn ask_for_partitions<C: ProducerContext>(&self, client: &Client<C>, patience: Duration) {
+        let now_ms = now_ms();
+        let known = self.known.load_full();
+        for (topic, counters) in known.iter().filter(|(_, counters)| counters.partitions.is_due(now_ms)).take(MOST_QUESTIONS) {
+            match client.fetch_metadata(Some(topic), patience) {
+                Ok(metadata) => counters.partitions.learn(metadata.topics().first().map_or(0, |topic| topic.partitions().len()), now_ms),
+                Err(_) => return, // whoever looks for Kafka says so
+            }
+        }
+    }
 }
 
 /// What Kafka said about topics.
@@ -111,6 +135,8 @@ pub(super) struct Answer {
     pub(super) silence: Option<String>,
     /// Topics that it does not have.
     pub(super) missing: Vec<Text>,
+    /// How many partitions the others have.
+    pub(super) partitions: Vec<(Text, usize)>,
 }
 
 /// Asks for each topic, so that librdkafka knows its partitions before the first record; takes no longer than `patience`.
@@ -119,27 +145,28 @@ pub(super) fn look_up<C: ProducerContext>(client: &Client<C>, topics: &[Text], p
     let left = || patience.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
     if topics.is_empty() {
         let silence = client.fetch_metadata(None, left()).err().map(|error| error.to_string());
-        return Answer { silence, missing: Vec::new() };
+        return Answer { silence, ..Answer::default() };
     }
-    let mut open: Vec<Text> = topics.to_vec();
+    let (mut open, mut partitions) = (topics.to_vec(), Vec::new());
     loop {
         let mut missing = Vec::new();
         for topic in open {
             match client.fetch_metadata(Some(&topic), left()) {
                 Ok(metadata) => {
-                    let error = metadata.topics().first().and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+                    let found = metadata.topics().first();
+                    let error = found.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
                     match error {
-                        None => {}
+                        None => partitions.push((topic, found.map_or(0, |found| found.partitions().len()))),
                         Some(error) if is_absence(error) => missing.push(topic),
                         Some(error) => tracing::warn!(%topic, "Kafka says about topic {topic}: {error}"),
                     }
                 }
                 Err(NativeError::MetadataFetch(error)) if is_absence(error) => missing.push(topic),
-                Err(error) => return Answer { silence: Some(error.to_string()), missing: Vec::new() },
+                Err(error) => return Answer { silence: Some(error.to_string()), missing: Vec::new(), partitions },
             }
         }
         if missing.is_empty() || start.elapsed() > CREATION_PATIENCE.min(patience) {
-            return Answer { silence: None, missing };
+            return Answer { silence: None, missing, partitions };
         }
         open = missing;
         std::thread::sleep(Duration::from_millis(100));

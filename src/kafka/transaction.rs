@@ -111,6 +111,7 @@ pub struct Transactor {
     reports: Arc<Reports>,
     group: BaseConsumer,
     name: String,
+    cluster: Producer,
     /// Topics that Kafka has.
     topics: HashSet<Text>,
 }
@@ -149,7 +150,7 @@ impl Transactor {
         let producer: ThreadedProducer<Context> =
             config.create_with_context(Context { reports: Arc::clone(&reports) }).map_err(|error| lost(&error))?;
         let group = group_config(&config, node).create().map_err(|error| lost(&error))?;
-        let transactor = Transactor { producer, reports, group, name: Self::name(node), topics: HashSet::new() };
+        let transactor = Transactor { producer, reports, group, name: Self::name(node), cluster: cluster.clone(), topics: HashSet::new() };
         transactor.producer.init_transactions(PATIENCE).map_err(|error| match transactor.explain(&error, &[]) {
             TransactionError::Abort { reason, .. } => TransactionError::Lost(reason),
             other => other,
@@ -207,7 +208,7 @@ impl Transactor {
         }
         new.sort();
         new.dedup();
-        let topics::Answer { silence, missing } = topics::look_up(self.producer.client(), &new, PATIENCE);
+        let topics::Answer { silence, missing, .. } = topics::look_up(self.producer.client(), &new, PATIENCE);
         if let Some(reason) = silence {
             return Err(TransactionError::Abort { reason, failed: Vec::new() });
         }
@@ -257,7 +258,7 @@ impl Transactor {
     fn enqueue(&self, record: &Record, index: usize) -> Result<(), RDKafkaErrorCode> {
         let native = BaseRecord {
             topic: record.topic.as_ref(),
-            partition: None,
+            partition: self.cluster.partition(record),
             payload: Some(record.value.as_ref()),
             key: record.key.as_deref(),
             timestamp: i64::try_from(record.timestamp_ms).ok(),

@@ -1,27 +1,32 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). Clusters are replaced as a whole by [`Outbox::renew`]; a way goes on with what it was made for until the
-//! plan that holds it is gone.
+//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). A way goes on with what it was made for
+//! until the plan that holds it is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
+mod kept;
+mod lane;
 mod once;
+mod refused;
 mod way;
 
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use self::once::Once;
+use tokio::time::timeout;
+
 pub use self::{
     once::{Past, Together},
     way::Way,
 };
+use self::{lane::Lanes, once::Once, refused::Letters};
 use crate::{
-    config::{Config, Delivery, Guarantee, Kafka, OnFailure},
+    config::{Config, Delivery, Guarantee, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
     kafka::{KafkaError, Producer, Transactor},
     metrics::Metrics,
@@ -38,7 +43,12 @@ pub struct Outbox {
 struct Cluster {
     producer: Producer,
     dead_letter_topic: Text,
+    /// Who is under way to it in strict order, whichever plan it met.
+    lanes: Arc<Lanes>,
+    /// Who writes dead letters, once a route wants them.
+    letters: OnceLock<Letters>,
     once: Arc<Door>,
+    metrics: Arc<Metrics>,
 }
 
 /// The way into a cluster's transactions, opened by the first route that wants it.
@@ -63,6 +73,33 @@ impl Door {
     }
 }
 
+impl Cluster {
+    fn connect(config: &Config, kafka: &Kafka, past: Option<&Arc<Past>>, metrics: &Arc<Metrics>) -> Result<Self, KafkaError> {
+        let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
+        let settings = past.map(|past| once::Settings {
+            kafka: kafka.clone(),
+            producer: producer.clone(),
+            node: config.node.clone(),
+            past: Arc::clone(past),
+            metrics: Arc::clone(metrics),
+        });
+        Ok(Cluster {
+            producer,
+            dead_letter_topic: kafka.dead_letter_topic.as_str().into(),
+            lanes: Arc::default(),
+            letters: OnceLock::new(),
+            once: Arc::new(Door { settings, open: OnceLock::new() }),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Who writes dead letters; must be called in a runtime.
+    fn letters(&self) -> Letters {
+        let start = || Letters::start(self.producer.clone(), self.dead_letter_topic.clone(), Arc::clone(&self.metrics));
+        self.letters.get_or_init(start).clone()
+    }
+}
+
 impl Outbox {
     /// No cluster: nothing is produced.
     pub fn closed() -> Self {
@@ -77,17 +114,7 @@ impl Outbox {
         let past = past.map(Arc::new);
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
-            let dead_letter_topic = kafka.dead_letter_topic.as_str().into();
-            let settings = past.as_ref().map(|past| once::Settings {
-                kafka: kafka.clone(),
-                producer: producer.clone(),
-                node: config.node.clone(),
-                past: Arc::clone(past),
-                metrics: Arc::clone(metrics),
-            });
-            let once = Arc::new(Door { settings, open: OnceLock::new() });
-            clusters.insert(kafka.name.clone(), Cluster { producer, dead_letter_topic, once });
+            clusters.insert(kafka.name.clone(), Cluster::connect(config, kafka, past.as_ref(), metrics)?);
         }
         Ok(Outbox { clusters: Arc::new(clusters) })
     }
@@ -109,7 +136,8 @@ impl Outbox {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// How the records of a route leave; `None`: its cluster, or what it needs to be exactly once, is not there.
+    /// How the records of a route leave; `None`: its cluster, or what it needs to be exactly once, is not there. Must be called in a
+    /// runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
         if self.clusters.is_empty() {
             return Some(Way::nowhere());
@@ -145,8 +173,14 @@ impl Outbox {
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
         for cluster in self.clusters.values() {
-            let producer = cluster.producer.clone();
-            draining.spawn(async move { producer.drain(patience).await });
+            let (producer, letters) = (cluster.producer.clone(), cluster.letters.get().cloned());
+            draining.spawn(async move {
+                let deadline = Instant::now() + patience;
+                if let Some(letters) = letters {
+                    let _ = timeout(patience, letters.until_settled(&producer)).await; // what is left is counted below
+                }
+                producer.drain(deadline.saturating_duration_since(Instant::now())).await
+            });
             if let Some(once) = cluster.once.opened().cloned() {
                 draining.spawn(async move { once.drain(patience).await });
             }
@@ -158,8 +192,12 @@ impl Outbox {
 /// The Kafka topics of a cluster that a configuration can write to.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
-    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.topic.as_str().into())).collect();
-    if routes().any(|route| route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty()) {
+    let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
+    let buries = |route: &Route| {
+        let refused = route.record.is_some() && route.delivery.on_refusal == OnRefusal::DeadLetter;
+        refused || (route.on_failure == OnFailure::DeadLetter && !route.guests.is_empty())
+    };
+    if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
     }
     if cluster.name == Kafka::DEFAULT {

@@ -1,8 +1,8 @@
 //! The way of one route's records.
 
-use super::{Cluster, once::Once};
+use super::{Cluster, kept::Kept, once::Once};
 use crate::{
-    config::{Ack, Delivery},
+    config::{Ack, Delivery, OnRefusal},
     event::{Origin, Outcome, Receipt, Text},
     kafka::{Producer, Record},
 };
@@ -10,23 +10,38 @@ use crate::{
 /// How the records of one route leave.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// Where to; `None`: nowhere, a broker alone.
-    producer: Option<Producer>,
-    ack: Ack,
+    out: Out,
+    /// Whether the device is told before Kafka has answered.
+    told_at_once: bool,
     dead_letter_topic: Text,
+    /// Whether a record that Kafka refuses becomes a dead letter.
+    buries: bool,
     /// Where its records go together with those of other such routes, by [`super::Together`].
     once: Option<Once>,
 }
 
+/// Where a record goes first.
+#[derive(Clone, Debug)]
+enum Out {
+    /// A broker alone: every record counts as stored, and is nowhere.
+    Nowhere,
+    /// To Kafka, as many as there is room for.
+    Straight(Producer),
+    /// To Kafka, and kept in sight until it has answered.
+    Kept(Kept),
+}
+
 impl Way {
     pub(super) fn new(cluster: &Cluster, delivery: &Delivery, once: Option<Once>) -> Self {
-        let Cluster { producer, dead_letter_topic, .. } = cluster;
-        Way { producer: Some(producer.clone()), ack: delivery.ack, dead_letter_topic: dead_letter_topic.clone(), once }
+        let plain = delivery.max_in_flight.is_none() && delivery.on_refusal == OnRefusal::Report;
+        let out = if plain { Out::Straight(cluster.producer.clone()) } else { Out::Kept(Kept::new(cluster, delivery)) };
+        let buries = delivery.on_refusal == OnRefusal::DeadLetter;
+        Way { out, told_at_once: delivery.ack == Ack::None, dead_letter_topic: cluster.dead_letter_topic.clone(), buries, once }
     }
 
     /// Every record counts as stored, and is nowhere.
     pub(super) fn nowhere() -> Self {
-        Way { producer: None, ack: Ack::None, dead_letter_topic: Text::default(), once: None }
+        Way { out: Out::Nowhere, told_at_once: false, dead_letter_topic: Text::default(), buries: false, once: None }
     }
 
     /// The same through transactions.
@@ -38,19 +53,30 @@ impl Way {
     /// Sends a record on its way, after waiting for room. `receipt` is settled when the record is as safe as the route wants it. One
     /// caller's records keep the order of its calls.
     pub async fn send(&self, record: Record, receipt: Receipt) {
-        match (&self.producer, self.ack) {
-            (None, _) => receipt.settle(Outcome::Stored),
-            (Some(producer), Ack::None) => {
-                producer.send(record, Receipt::nobody()).await;
-                receipt.settle(Outcome::Stored);
-            }
-            (Some(producer), Ack::Kafka | Ack::Spool) => producer.send(record, receipt).await,
+        if self.told_at_once && receipt.is_awaited() {
+            self.leave(record, Receipt::nobody()).await;
+            receipt.settle(Outcome::Stored);
+        } else {
+            self.leave(record, receipt).await;
+        }
+    }
+
+    async fn leave(&self, record: Record, receipt: Receipt) {
+        match &self.out {
+            Out::Nowhere => receipt.settle(Outcome::Stored),
+            Out::Straight(producer) => producer.send(record, receipt).await,
+            Out::Kept(kept) => Box::pin(kept.send(record, receipt)).await, // boxed: a connection's task stays small
         }
     }
 
     /// Whether every publish becomes a record once; then [`super::Together`] sends its records.
     pub fn is_once(&self) -> bool {
         self.once.is_some()
+    }
+
+    /// Where a record goes that Kafka refuses, if it becomes a dead letter.
+    pub(super) fn grave(&self) -> Option<&Text> {
+        self.buries.then_some(&self.dead_letter_topic)
     }
 
     pub(super) fn once(&self) -> Option<&Once> {
@@ -72,9 +98,10 @@ impl Way {
 
     /// Sends a dead letter; the receipt is settled when Kafka has it.
     pub async fn bury(&self, record: Record, receipt: Receipt) {
-        match &self.producer {
-            None => receipt.settle(Outcome::Stored),
-            Some(producer) => producer.send(record, receipt).await,
+        match &self.out {
+            Out::Nowhere => receipt.settle(Outcome::Stored),
+            Out::Straight(producer) => producer.send(record, receipt).await,
+            Out::Kept(kept) => kept.producer().send(record, receipt).await,
         }
     }
 }

@@ -14,7 +14,8 @@ use super::{
     ask::Heard,
     chain::{IMPLEMENTATION_SPECIFIC_ERROR, note_failure},
     plan::{Plan, Route},
-    route::{self, Shaping},
+    route::Shaping,
+    scope::Scope,
 };
 use crate::{
     access,
@@ -194,7 +195,7 @@ impl Pipeline {
             let topic = asked.as_ref().map_or("", |(_, topic)| topic);
             tracing::info!(hook = hook.name(), client_id = %client.client_id, topic, by = %decided.by, reason = %denial.reason, "access refused");
         }
-        if !plan.routes(hook).iter().any(|route| route.record.is_some()) {
+        if !plan.routes(hook).iter().any(|route| route.recipe.is_some()) {
             return;
         }
         let ruling =
@@ -207,11 +208,10 @@ impl Pipeline {
             Some((Action::Subscribe(_), filter)) => route.takes_part_of(topic::unshared(filter)),
             _ => route.takes(&event.detail),
         };
-        for route in plan.routes(hook).iter().filter(|route| route.record.is_some()).filter(concerned) {
+        let scope = Scope::new(&event, &self.node);
+        for route in plan.routes(hook).iter().filter(|route| route.recipe.is_some()).filter(concerned) {
             self.count_hook(hook);
-            for record in route::records(route, &event, &self.node, Shaping::default()) {
-                route.way.send(record, Receipt::nobody()).await;
-            }
+            self.produce(route, &scope, Shaping::default(), &Receipt::nobody()).await;
         }
     }
 }

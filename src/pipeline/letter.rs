@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{ask::Heard, plan::Route, route};
+use super::{ask::Heard, format, plan::Route, scope::Scope};
 use crate::{
     config::{Format, PayloadEncoding},
     event::{Event, Header, Text, now_ms},
     guest::{Failure, Guest},
-    kafka::Record,
+    kafka::{Record, RecordId},
     outbox::Way,
 };
 
@@ -36,7 +36,7 @@ impl<'a> Letter<'a> {
     }
 
     /// The record: the whole event in the envelope, as it was before any guest saw it, and what went wrong in headers.
-    pub(super) fn record(&self, topic: &Text, event: &Event, node: &str) -> Record {
+    pub(super) fn record(&self, topic: &Text, event: &Event, node: &Text) -> Record {
         let header = |name: &'static str, value: &str| Header { name: Text::from_static(name), value: value.into() };
         let mut headers = vec![
             header("route", &self.route.name),
@@ -45,7 +45,6 @@ impl<'a> Letter<'a> {
             header("version", self.guest.digest()),
             header("failure", self.failure.reason()),
             header("error", &self.failure.to_string()),
-            header("event-id", &format!("{:016x}", event.id)),
             header("attempts", &self.calls.to_string()),
             header("time", &now_ms().to_string()),
         ];
@@ -55,9 +54,11 @@ impl<'a> Letter<'a> {
         Record {
             topic: topic.clone(),
             key: Some(event.client.client_id.clone().into_bytes()),
-            value: route::encode(event, node, Format::Envelope, PayloadEncoding::Base64),
+            value: format::value(&Scope::new(event, node), Format::Envelope, PayloadEncoding::Base64),
+            id: Some(RecordId { event: event.id, part: 0 }),
             headers,
             timestamp_ms: event.time_ms,
+            ..Record::default()
         }
     }
 }

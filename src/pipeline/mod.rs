@@ -8,12 +8,18 @@ mod access;
 mod ask;
 mod capture;
 mod chain;
+mod complaints;
 mod exchange;
 mod format;
+mod json;
 mod letter;
+mod moment;
 mod once;
 mod plan;
+mod recipe;
+mod refusals;
 mod route;
+mod scope;
 mod shape;
 #[cfg(test)]
 mod stage;
@@ -36,6 +42,10 @@ use self::{
     capture::Recorder,
     chain::{Ending, Judgement},
     letter::Letter,
+    plan::Route,
+    refusals::Refusals,
+    route::Shaping,
+    scope::Scope,
     shape::Shape,
 };
 use crate::{
@@ -67,6 +77,8 @@ pub struct Pipeline {
     hurried: watch::Sender<bool>,
     /// Who writes captures, once there is something to write; `None` inside: the system gives no thread.
     recorder: OnceLock<Option<Recorder>>,
+    /// Who raises what Kafka refused, once there is somebody.
+    refusals: OnceLock<Arc<Refusals>>,
     metrics: Arc<Metrics>,
     counted: Counted,
 }
@@ -113,6 +125,7 @@ impl Pipeline {
             plans: AtomicU64::new(0),
             hurried: watch::Sender::new(false),
             recorder: OnceLock::new(),
+            refusals: OnceLock::new(),
             metrics,
             counted,
         }
@@ -153,14 +166,11 @@ impl Pipeline {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
                 let mut together = Together::default();
+                let receipt = self.witnessed(&plan, &event, receipt);
+                let scope = Scope::new(&event, &self.node);
                 for (route, shaping) in matched {
-                    let records = route::records(route, &event, &self.node, shaping);
                     self.count_hook(Hook::MessagePublish);
-                    for record in records {
-                        if let Some(record) = together.take(&route.way, record) {
-                            route.way.send(record, receipt.clone()).await;
-                        }
-                    }
+                    self.produce_together(route, &scope, shaping, &mut together, &receipt).await;
                 }
                 together.send(&receipt).await;
                 receipt.settle(Outcome::Stored);
@@ -203,16 +213,46 @@ impl Pipeline {
         let hook = detail.hook();
         self.count(hook, 1);
         let event = self.event(client, detail);
+        let receipt = self.witnessed(plan, &event, receipt.clone());
+        let scope = Scope::new(&event, &self.node);
         for route in plan.routes(hook).iter().filter(|route| route.takes(&event.detail)) {
             self.count_hook(hook);
             match shape::shape(self, route, &event).await {
-                Shape::Records(shaping) => {
-                    for record in route::records(route, &event, &self.node, shaping) {
+                Shape::Records(shaping) => self.produce(route, &scope, shaping, &receipt).await,
+                Shape::Nothing => {}
+                Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
+            }
+        }
+        receipt.settle(Outcome::Stored);
+    }
+
+    /// Hands the records of an event on one route over, after waiting for room.
+    async fn produce(&self, route: &Route, scope: &Scope<'_>, shaping: Shaping, receipt: &Receipt) {
+        for made in route::records(route, scope, shaping, &self.metrics) {
+            match made {
+                Ok(record) => route.way.send(record, receipt.clone()).await,
+                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
+            }
+        }
+    }
+
+    /// The same for what is published, where those that must be stored once wait in `together`.
+    async fn produce_together<'a>(
+        &self,
+        route: &'a Route,
+        scope: &Scope<'_>,
+        shaping: Shaping,
+        together: &mut Together<'a>,
+        receipt: &Receipt,
+    ) {
+        for made in route::records(route, scope, shaping, &self.metrics) {
+            match made {
+                Ok(record) => {
+                    if let Some(record) = together.take(&route.way, record) {
                         route.way.send(record, receipt.clone()).await;
                     }
                 }
-                Shape::Nothing => {}
-                Shape::DeadLetter(letter) => self.bury(&letter, &event, receipt.clone()).await,
+                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
             }
         }
     }
@@ -234,6 +274,14 @@ impl Pipeline {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Counts a message that was dropped without being raised.
+    pub fn count_drop(&self, reason: DropReason) {
+        self.count(Hook::MessageDropped, 1);
+        if let Some(counter) = self.counted.drops.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
     fn count_hook(&self, hook: Hook) {
         if let Some(counter) = self.counted.hooks.get(hook as usize) {
             counter.inc();
@@ -252,8 +300,10 @@ impl Pipeline {
         }
         let (reason, topic, client) = (reason.name(), &*message.topic, &*client.client_id);
         match dropping.reason {
-            // The everyday end of a message that nobody is subscribed to.
-            DropReason::NoSubscribers => tracing::debug!(reason, topic, client, %explanation, "message dropped"),
+            // The everyday end of a message that nobody is subscribed to; and what others say in few lines.
+            DropReason::NoSubscribers | DropReason::KafkaSlow | DropReason::KafkaRefused => {
+                tracing::debug!(reason, topic, client, %explanation, "message dropped")
+            }
             _ => tracing::info!(reason, topic, client, %explanation, "message dropped"),
         }
     }

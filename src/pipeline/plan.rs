@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::capture::Capture;
+use super::{capture::Capture, recipe::Recipe};
 use crate::{
     access::Access,
     config,
-    event::{Detail, Text},
+    event::Detail,
     hook::{DropReason, Hook},
     outbox::{Outbox, Way},
     registry::Serving,
@@ -20,6 +20,8 @@ pub struct Plan {
     pub(super) number: u64,
     /// Who is asked about clients, and what holds when nobody says.
     pub(super) access: Arc<Access>,
+    /// Whether a route wants to know which messages Kafka refused.
+    pub(super) wants_refusals: bool,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
     /// Whether any route must have messages once.
@@ -31,10 +33,11 @@ pub struct Plan {
 pub(super) struct Route {
     pub(super) name: String,
     filters: Vec<TopicFilter>,
+    excluded: Vec<TopicFilter>,
     reasons: Vec<DropReason>,
     pub(super) guests: Vec<Arc<Serving>>,
-    pub(super) record: Option<config::RecordTemplate>,
-    pub(super) topic: Text,
+    /// What it produces; `None`: nothing of its own.
+    pub(super) recipe: Option<Recipe>,
     /// How its records leave.
     pub(super) way: Way,
     pub(super) on_failure: config::OnFailure,
@@ -60,10 +63,10 @@ impl Plan {
             let ready = Route {
                 name: route.name.clone(),
                 filters: route.filters.clone(),
+                excluded: route.excluded.clone(),
                 reasons: route.reasons.clone(),
                 guests: guests.collect::<Result<_, _>>()?,
-                topic: route.record.as_ref().map(|record| Text::from(record.topic.as_str())).unwrap_or_default(),
-                record: route.record.clone(),
+                recipe: Recipe::new(route),
                 way: outbox.way(&route.delivery).ok_or_else(|| format!("there is no cluster \"{}\"", route.delivery.cluster.value))?,
                 on_failure: route.on_failure,
                 retry: route.retry,
@@ -74,7 +77,9 @@ impl Plan {
             }
         }
         let has_once = routes.iter().flatten().any(|route: &Route| route.way.is_once());
-        Ok(Plan { number: 0, access: Arc::clone(access), routes, has_once })
+        let dropped = routes.get(Hook::MessageDropped as usize);
+        let wants_refusals = dropped.is_some_and(|routes| routes.iter().any(|route| route.takes_reason(DropReason::KafkaRefused)));
+        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, has_once })
     }
 
     /// The routes of a hook, in configuration order.
@@ -87,19 +92,26 @@ impl Route {
     /// Whether an event belongs here.
     pub(super) fn takes(&self, detail: &Detail) -> bool {
         let reason = match detail {
-            Detail::MessageDropped(dropping) => self.reasons.is_empty() || self.reasons.contains(&dropping.reason),
+            Detail::MessageDropped(dropping) => self.takes_reason(dropping.reason),
             _ => true,
         };
-        reason && (self.filters.is_empty() || detail.any_topic(|topic| self.takes_topic(topic)))
+        let takes_all = self.filters.is_empty() && self.excluded.is_empty();
+        reason && (takes_all || detail.any_topic(|topic| self.takes_topic(topic)))
     }
 
-    /// Whether any topic of a filter belongs here.
+    fn takes_reason(&self, reason: DropReason) -> bool {
+        self.reasons.is_empty() || self.reasons.contains(&reason)
+    }
+
+    /// Whether any topic of a filter belongs here. When in doubt it does: only a filter that is excluded as a whole does not.
     pub(super) fn takes_part_of(&self, filter: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|own| topic::overlaps(own.as_str(), filter))
+        (self.filters.is_empty() || self.filters.iter().any(|own| topic::overlaps(own.as_str(), filter)))
+            && !self.excluded.iter().any(|out| topic::covers(out.as_str(), filter))
     }
 
     /// Whether a topic belongs here.
     pub(super) fn takes_topic(&self, topic: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(topic))
+        (self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(topic)))
+            && !self.excluded.iter().any(|out| out.matches(topic))
     }
 }

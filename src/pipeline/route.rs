@@ -1,12 +1,15 @@
 //! From an event to the Kafka records that a route makes of it.
 
-use crate::{
-    config::{Field, Format, Part, PayloadEncoding, Template},
-    event::{Bytes, Event, Header, KafkaRecord},
-    kafka::Record,
+use super::{
+    plan::Route,
+    recipe::{Draft, Unfit},
+    scope::Scope,
 };
-
-use super::{format, plan::Route};
+use crate::{
+    event::{Header, KafkaRecord, Refusal},
+    kafka::{Choice, Record, RecordId},
+    metrics::Metrics,
+};
 
 /// What a chain of guests asked for, beside its verdict.
 #[derive(Debug, Default)]
@@ -17,70 +20,113 @@ pub(super) struct Shaping {
     pub(super) records: Option<Vec<KafkaRecord>>,
 }
 
-/// The records that `event` becomes on `route`; none when the route names no topic and the guests asked for none.
-pub(super) fn records(route: &Route, event: &Event, node: &str, shaping: Shaping) -> Vec<Record> {
-    let own = own_record(route, event, node, shaping.headers);
-    let Some(asked) = shaping.records else { return own.into_iter().collect() };
-    let made = asked.into_iter().filter_map(|asked| overlay(asked, own.as_ref(), event, &route.name));
-    made.collect()
-}
+/// A record, or why it can be given to nobody.
+pub(super) type Made = Result<Record, Refusal>;
 
-fn own_record(route: &Route, event: &Event, node: &str, headers: Vec<Header>) -> Option<Record> {
-    let template = route.record.as_ref()?;
-    let mut all = event.detail.message().map(|message| message.annotations.clone()).unwrap_or_default();
-    all.extend(headers);
-    Some(Record {
-        topic: route.topic.clone(),
-        key: render(&template.key, event, node),
-        value: encode(event, node, template.format, template.payload),
-        headers: all,
-        timestamp_ms: event.time_ms,
-    })
-}
+/// The records that one event becomes on one route: the route's own, or those of its guests.
+pub(super) type Records = std::iter::Chain<std::option::IntoIter<Made>, std::vec::IntoIter<Made>>;
 
-/// A record as a guest asked for it, over the route's own. A record without any topic goes nowhere, and the log says so.
-fn overlay(asked: KafkaRecord, own: Option<&Record>, event: &Event, route: &str) -> Option<Record> {
-    let Some(topic) = asked.topic.or_else(|| own.map(|own| own.topic.clone())) else {
-        tracing::warn!(route, "a guest asked for a record without a topic, and the route has none: not produced");
-        return None;
+/// The records that an event becomes on `route`; none when the route names no topic and the guests asked for none.
+pub(super) fn records(route: &Route, scope: &Scope<'_>, shaping: Shaping, metrics: &Metrics) -> Records {
+    let Shaping { headers, records } = shaping;
+    let kitchen = Kitchen { route, scope, headers, metrics };
+    let draft = route.recipe.as_ref().map(|recipe| recipe.make(&route.name, scope, metrics));
+    let (own, emitted) = match (draft, records) {
+        (None, None) => (None, Vec::new()),
+        (Some(draft), None) => (Some(kitchen.own(draft)), Vec::new()),
+        (draft, Some(asked)) => (None, kitchen.emitted(draft.as_ref(), asked)),
     };
-    let mut headers = own.map(|own| own.headers.clone()).unwrap_or_default();
-    headers.extend(asked.headers);
-    Some(Record {
-        topic,
-        key: asked.key.or_else(|| own.map_or_else(|| Some(event.client.client_id.clone().into_bytes()), |own| own.key.clone())),
-        value: asked.value.or_else(|| own.map(|own| own.value.clone())).unwrap_or_default(),
-        headers,
-        timestamp_ms: event.time_ms,
-    })
+    own.into_iter().chain(emitted)
 }
 
-/// An event as the value of a record.
-pub(super) fn encode(event: &Event, node: &str, format: Format, payload: PayloadEncoding) -> Bytes {
-    format::value(event, node, format, payload).unwrap_or_else(|error| {
-        tracing::error!(%error, "an event could not be written as JSON");
-        Bytes::new()
-    })
+/// What all records of an event on a route are made with.
+struct Kitchen<'a, 'b> {
+    route: &'b Route,
+    scope: &'b Scope<'a>,
+    /// Of guests of this route.
+    headers: Vec<Header>,
+    metrics: &'b Metrics,
 }
 
-/// Fills a template in; an empty result is no key.
-fn render(template: &Template, event: &Event, node: &str) -> Option<Bytes> {
-    let bytes = match template.parts() {
-        [] => Bytes::new(),
-        [Part::Field(Field::ClientId)] => event.client.client_id.clone().into_bytes(),
-        parts => parts.iter().map(|part| part_text(part, event, node)).collect::<String>().into(),
-    };
-    (!bytes.is_empty()).then_some(bytes)
-}
+impl Kitchen<'_, '_> {
+    fn own(&self, draft: Draft) -> Made {
+        let Draft { topic, partition, key, value, headers, timestamp_ms } = draft;
+        let id = self.id(0);
+        let (topic, partition) = match (topic, partition) {
+            (Ok(topic), Ok(partition)) => (topic, partition),
+            (Err(unfit), _) | (_, Err(unfit)) => return self.refuse(unfit),
+        };
+        let headers = self.headers(id, headers, &[]);
+        Ok(Record { topic, key, partition, value, id: self.shown(id), headers, timestamp_ms })
+    }
 
-fn part_text<'a>(part: &'a Part, event: &'a Event, node: &'a str) -> &'a str {
-    match part {
-        Part::Literal(text) => text,
-        Part::Field(Field::ClientId) => &event.client.client_id,
-        Part::Field(Field::Username) => event.client.username.as_deref().unwrap_or_default(),
-        Part::Field(Field::Topic) => event.detail.topic().map(|topic| &**topic).unwrap_or_default(),
-        Part::Field(Field::Publisher) => event.detail.message().map(|message| &*message.publisher).unwrap_or_default(),
-        Part::Field(Field::Hook) => event.detail.hook().name(),
-        Part::Field(Field::Node) => node,
+    fn emitted(&self, draft: Option<&Draft>, asked: Vec<KafkaRecord>) -> Vec<Made> {
+        (1..).zip(asked).filter_map(|(part, asked)| self.overlay(draft, asked, part)).collect()
+    }
+
+    /// A record as a guest asked for it, over the route's own. A record without any topic goes nowhere, and the log says so.
+    fn overlay(&self, own: Option<&Draft>, asked: KafkaRecord, part: u32) -> Option<Made> {
+        let route = &self.route.name;
+        let topic = match (asked.topic, own) {
+            (Some(topic), _) => topic,
+            (None, Some(Draft { topic: Ok(topic), .. })) => topic.clone(),
+            (None, Some(Draft { topic: Err(unfit), .. })) => return Some(self.refuse(unfit.clone())),
+            (None, None) => {
+                tracing::warn!(route, "a guest asked for a record without a topic, and the route has none: not produced");
+                return None;
+            }
+        };
+        let partition = match own.map(|own| &own.partition) {
+            None => Choice::Key,
+            Some(Ok(choice)) => *choice,
+            Some(Err(unfit)) => return Some(self.refuse(unfit.clone())),
+        };
+        let event = self.scope.event;
+        let key = asked.key.or_else(|| own.map_or_else(|| Some(event.client.client_id.clone().into_bytes()), |own| own.key.clone()));
+        let id = self.id(part);
+        Some(Ok(Record {
+            topic,
+            key,
+            partition,
+            value: asked.value.or_else(|| own.map(|own| own.value.clone())).unwrap_or_default(),
+            id: self.shown(id),
+            headers: self.headers(id, own.map_or_else(Vec::new, |own| own.headers.clone()), &asked.headers),
+            timestamp_ms: own.map_or(event.time_ms, |own| own.timestamp_ms),
+        }))
+    }
+
+    /// The format's, the route's, those that guests gave the message, those of this route's guests, those of the record itself. Without
+    /// any of them nothing is allocated.
+    fn headers(&self, id: RecordId, mut of_route: Vec<Header>, of_record: &[Header]) -> Vec<Header> {
+        let mut headers = Vec::new();
+        if let Some(recipe) = &self.route.recipe {
+            recipe.format_headers(self.scope, id, &mut headers);
+            headers.append(&mut of_route);
+            if let Some(message) = self.scope.event.detail.message() {
+                headers.extend_from_slice(&message.annotations);
+            }
+            headers.extend_from_slice(&self.headers);
+        }
+        headers.extend_from_slice(of_record);
+        headers
+    }
+
+    fn id(&self, part: u32) -> RecordId {
+        RecordId { event: self.scope.event.id, part }
+    }
+
+    /// The id, when the route's records carry it.
+    fn shown(&self, id: RecordId) -> Option<RecordId> {
+        self.route.recipe.as_ref().is_none_or(|recipe| recipe.has_event_id).then_some(id)
+    }
+
+    fn refuse(&self, unfit: Unfit) -> Made {
+        if let Some(recipe) = &self.route.recipe {
+            recipe.refuse(&self.route.name, &unfit, self.metrics);
+        }
+        Err(unfit.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

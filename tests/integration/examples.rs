@@ -48,7 +48,8 @@ fn the_smart_lock_routes_are_those_of_the_bridge_that_it_replaces() {
             let guests: Vec<&str> = route.guests.iter().map(|guest| guest.value.as_str()).collect();
             let record = route.record.as_ref();
             assert!(record.is_none_or(|record| record.format == Format::EmqxBridge && record.key.to_string() == "${client_id}"));
-            let words = [filters.join(","), reasons.join(","), guests.join(","), record.map_or("-".into(), |record| record.topic.clone())];
+            let words =
+                [filters.join(","), reasons.join(","), guests.join(","), record.map_or("-".into(), |record| record.topic.to_string())];
             let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
             format!("{} {}", route.hook, words.join(" "))
         })

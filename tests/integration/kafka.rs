@@ -83,7 +83,7 @@ fn connect_counted(address: &str, topic: &str, metrics: &Arc<Metrics>, change: i
 
 fn record(topic: &str, key: &str, value: String) -> Record {
     let topic = Text::from(topic);
-    Record { topic, key: Some(key.to_owned().into()), value: value.into(), headers: Vec::new(), timestamp_ms: now_ms() }
+    Record { topic, key: Some(key.to_owned().into()), value: value.into(), timestamp_ms: now_ms(), ..Record::default() }
 }
 
 /// Waits until `count` receipts are settled; outcomes by number.

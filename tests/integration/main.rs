@@ -15,6 +15,7 @@ mod outage;
 mod real_kafka;
 mod replay;
 mod rollout;
+mod routes;
 mod smart_lock;
 mod state;
 mod support;

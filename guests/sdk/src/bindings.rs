@@ -7,7 +7,7 @@
 pub mod publish {
     wit_bindgen::generate!({
         path: "../../wit",
-        inline: "package hookgate:sdk; world exporting-publish { export hookgate:guest/publish@0.1.0; }",
+        inline: "package hookgate:sdk; world exporting-publish { export hookgate:guest/publish@0.1.0; export hookgate:guest/packed-publish@0.1.0; }",
         additional_derives: [PartialEq],
         generate_all,
         pub_export_macro: true,

@@ -60,6 +60,15 @@ macro_rules! __export_interface {
                 with(|guest| <$guest as $crate::Publish>::handle(guest, &context, &client, message), $crate::Fault::Internal)
             }
         }
+        impl $crate::bindings::publish::exports::hookgate::guest::packed_publish::Guest for Exported {
+            fn handle(event: Vec<u8>) -> Result<$crate::PublishVerdict, $crate::Fault> {
+                let judge = |guest: &$guest| {
+                    let (context, client, message) = $crate::packed::read(event)?;
+                    <$guest as $crate::Publish>::handle(guest, &context, &client, message)
+                };
+                with(judge, $crate::Fault::Internal)
+            }
+        }
         $crate::bindings::publish::export_publish!(Exported with_types_in $crate::bindings::publish);
     };
     ($guest:ident, access) => {

@@ -39,6 +39,8 @@ pub mod log;
 #[cfg(any(all(target_family = "wasm", feature = "allocator"), test))]
 mod memory;
 pub mod metrics;
+#[doc(hidden)]
+pub mod packed;
 pub mod reason;
 pub mod settings;
 pub mod state;

@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
     let file = set_up(&args.guests, folder.path())?;
     let config = Config::load(&file).map_err(Exit::Problems)?;
     let key = config.keys.first().map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key.bytes)).context("the example has a key")?;
-    let topics = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.topic.clone())).collect();
+    let topics = config.routes.iter().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.to_owned())).collect();
     let bridge = Bridge::start(config).await.map_err(|error| match error {
         StartError::Problems(problems) => Exit::Problems(problems),
         StartError::Failed(error) => Exit::Failed(error),

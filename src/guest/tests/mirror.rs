@@ -115,7 +115,16 @@ fn every_hook_that_observes_is_mirrored() {
 
 #[test]
 fn a_publish_is_mirrored() {
-    Glass::new().hold_to((any::<(u64, u64)>(), text(), clients(), messages()), |glass, ((id, time_ms), node, client, message)| {
+    let (packed, mut records) = (Glass::new(), Glass::new());
+    Arc::get_mut(&mut records.mirror.guest).unwrap().forget_packing();
+    for (glass, ways) in [(packed, (true, true)), (records, (false, true))] {
+        assert_eq!(glass.mirror.guest.ways_to_publish(), ways);
+        publish_is_mirrored(&glass);
+    }
+}
+
+fn publish_is_mirrored(glass: &Glass) {
+    glass.hold_to((any::<(u64, u64)>(), text(), clients(), messages()), |glass, ((id, time_ms), node, client, message)| {
         let asked = Asked::new(id, time_ms, &node);
         let expected =
             Changes { headers: who(&asked, &client), records: Some(vec![said(&message, message.qos)]), message: Some(message.clone()) };

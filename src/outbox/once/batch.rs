@@ -2,7 +2,7 @@
 
 use super::{lot::Lot, ledger::Ledger};
 use crate::{
-    event::Text,
+    event::{Outcome, Text},
     kafka::{Failed, Marker, Record},
     store::{Change, Intent},
 };
@@ -17,6 +17,13 @@ const MOST_BYTES: usize = 8 << 20;
 pub(super) struct Batch {
     pub(super) lots: Vec<Lot>,
     bytes: usize,
+}
+
+/// Where in a batch a record is: its lot, and its place there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    lot: usize,
+    entry: usize,
 }
 
 /// What a transaction needs beside its records.
@@ -60,15 +67,15 @@ impl Batch {
         Batch { lots: self.lots.split_off(at), bytes: 0 }
     }
 
-    /// The records, with the index of the lot of each.
-    pub(super) fn records(&self) -> (Vec<&Record>, Vec<usize>) {
-        let all = self.lots.iter().enumerate().flat_map(|(lot, Lot { records, .. })| records.iter().map(move |record| (record, lot)));
-        all.unzip()
+    /// The records, and where in the batch each is.
+    pub(super) fn records(&self) -> (Vec<&Record>, Vec<Spot>) {
+        let spots = |(lot, it): (usize, &'_ Lot)| (0..it.entries.len()).map(move |entry| Spot { lot, entry });
+        (self.lots.iter().flat_map(Lot::records).collect(), self.lots.iter().enumerate().flat_map(spots).collect())
     }
 
     /// Numbers the lots; `None`: there is nothing to keep the marker with.
     pub(super) fn plan(&self, ledger: &mut Ledger) -> Option<Plan> {
-        let topic = match self.lots.first().and_then(|lot| lot.records.first()) {
+        let topic = match self.lots.first().and_then(|lot| lot.records().next()) {
             Some(record) => ledger.keep_with(&record.topic),
             None => ledger.topic()?.clone(),
         };
@@ -86,12 +93,16 @@ impl Batch {
         Some(Plan { marker, topic, changes })
     }
 
-    /// Takes out the lots that fail in any case, each with its first failure.
-    pub(super) fn take_out(&mut self, failed: Vec<Failed>, owners: &[usize]) -> Vec<(Lot, Failed)> {
+    /// Takes out the lots that fail in any case, each with its first failure. A record that becomes a dead letter does not fail its lot.
+    pub(super) fn take_out(&mut self, failed: Vec<Failed>, spots: &[Spot]) -> Vec<(Lot, Failed)> {
         let mut by_lot: Vec<Option<Failed>> = self.lots.iter().map(|_| None).collect();
         for failure in failed {
-            let lot = owners.get(failure.index).and_then(|lot| by_lot.get_mut(*lot));
-            if let Some(slot) = lot.filter(|slot| slot.is_none()) {
+            let Some(Spot { lot, entry }) = spots.get(failure.index).copied() else { continue };
+            let buried = match (&failure.outcome, self.lots.get_mut(lot)) {
+                (Outcome::Refused(refusal), Some(lot)) => lot.bury(entry, refusal),
+                _ => false,
+            };
+            if let Some(slot) = by_lot.get_mut(lot).filter(|slot| slot.is_none() && !buried) {
                 *slot = Some(failure);
             }
         }

@@ -32,7 +32,10 @@ use tokio::{
 };
 
 pub use self::past::Past;
-use self::{lot::Lot, worker::Worker};
+use self::{
+    lot::{Entry, Lot},
+    worker::Worker,
+};
 use super::Way;
 use crate::{
     config::Kafka,
@@ -84,7 +87,7 @@ impl Once {
     pub(super) fn start(settings: Settings) -> std::io::Result<Self> {
         let kafka = &settings.kafka;
         let shared = Arc::new(Shared {
-            bounds: Bounds::new(kafka.max_outstanding_records, kafka.max_outstanding_bytes),
+            bounds: Bounds::new(kafka.max_outstanding_records, kafka.max_outstanding_bytes, Duration::ZERO),
             stored: watch::Sender::new(None),
             stopped: AtomicBool::new(false),
             metrics: Arc::clone(&settings.metrics),
@@ -110,13 +113,13 @@ impl Once {
     }
 
     /// Hands over the records of one publish, after waiting for room. They become durable together, after all that was handed over before.
-    async fn send(&self, records: Vec<Record>, receipt: Receipt) {
+    async fn send(&self, entries: Vec<Entry>, receipt: Receipt) {
         let Inner { lots, shared, .. } = &*self.inner;
-        let bytes = records.iter().map(Record::bytes).sum();
+        let bytes = entries.iter().map(|entry| entry.record.bytes()).sum();
         let Ok(()) = shared.bounds.enter(bytes).await else {
             return receipt.settle(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
-        let lot = Lot::new(records, bytes, receipt, shared);
+        let lot = Lot::new(entries, bytes, receipt, shared);
         // An error: the worker is gone, and the lot with its receipt.
         drop(lots.send(lot).await);
     }
@@ -134,23 +137,24 @@ impl Once {
 /// The records of one publish for those who must have them once: they go together, or not at all.
 #[derive(Debug, Default)]
 pub struct Together<'a> {
-    lots: Vec<(&'a Once, Vec<Record>)>,
+    lots: Vec<(&'a Once, Vec<Entry>)>,
 }
 
 impl<'a> Together<'a> {
     /// Takes a record whose way is exactly once; gives another one back.
     pub fn take(&mut self, way: &'a Way, record: Record) -> Option<Record> {
         let Some(once) = way.once() else { return Some(record) };
+        let entry = Entry { record, grave: way.grave().cloned() };
         match self.lots.iter_mut().find(|(other, _)| Arc::ptr_eq(&other.inner, &once.inner)) {
-            Some((_, records)) => records.push(record),
-            None => self.lots.push((once, vec![record])),
+            Some((_, entries)) => entries.push(entry),
+            None => self.lots.push((once, vec![entry])),
         }
         None
     }
 
     /// Sends what was taken, each cluster's together, and not to those who have it. The receipt's shares settle when it is stored.
     pub async fn send(self, receipt: &Receipt) {
-        for (once, records) in self.lots {
+        for (once, entries) in self.lots {
             if let Some(origin) = receipt.origin()
                 && once.has(origin).await
             {
@@ -158,7 +162,7 @@ impl<'a> Together<'a> {
                 origin.is_stored(&once.inner.cluster);
                 continue;
             }
-            once.send(records, receipt.clone()).await;
+            once.send(entries, receipt.clone()).await;
         }
     }
 }

@@ -70,7 +70,11 @@ fn settings(folder: &tempfile::TempDir) -> config::Store {
 }
 
 fn record(value: &str) -> Record {
-    Record { topic: TOPIC, key: None, value: value.to_owned().into(), headers: Vec::new(), timestamp_ms: 1 }
+    Record { topic: TOPIC, value: value.to_owned().into(), timestamp_ms: 1, ..Record::default() }
+}
+
+fn entry(value: &str) -> Entry {
+    Entry { record: record(value), grave: None }
 }
 
 fn session(number: u64) -> Change {
@@ -91,10 +95,10 @@ async fn publishes_are_stored_in_order_and_their_intents_before() {
     bench.store.add(session(1));
     let origins: Vec<_> = (0..20).map(|id| Arc::new(Origin::new(1, id, u64::from(id)))).collect();
     for (id, origin) in origins.iter().enumerate() {
-        let records = vec![record(&format!("{id} a")), record(&format!("{id} b"))];
-        bench.once.send(records, bench.receipt(id as u64, Some(origin))).await;
+        let entries = vec![entry(&format!("{id} a")), entry(&format!("{id} b"))];
+        bench.once.send(entries, bench.receipt(id as u64, Some(origin))).await;
     }
-    bench.once.send(vec![record("from nobody")], bench.receipt(20, None)).await;
+    bench.once.send(vec![entry("from nobody")], bench.receipt(20, None)).await;
     let settled = bench.settled(21).await;
     assert!(settled.iter().all(|settlement| settlement.outcome == Outcome::Stored), "{settled:?}");
     assert!(settled.iter().map(|settlement| settlement.number).is_sorted());
@@ -126,7 +130,7 @@ async fn what_a_cluster_has_is_not_sent_again() {
     let mut together = Together::default();
     assert_eq!(together.take(&Way::nowhere(), record("x")), Some(record("x")), "another way");
     assert!(bench.metrics.render().contains("hookgate_publishes_repeated_total{name=\"kafka\"} 1\n"));
-    bench.once.send(vec![record("last")], bench.receipt(2, None)).await;
+    bench.once.send(vec![entry("last")], bench.receipt(2, None)).await;
     assert_eq!(bench.read(2), ["x", "last"]);
 }
 
@@ -141,7 +145,7 @@ async fn intents_that_never_arrived_are_forgotten_at_the_start() {
     origin.was_underway(&"kafka".into(), 41);
     assert!(!timeout(SAFETY, bench.once.has(&origin)).await.unwrap());
     bench.store.add(session(1));
-    bench.once.send(vec![record("x")], bench.receipt(0, Some(&origin))).await;
+    bench.once.send(vec![entry("x")], bench.receipt(0, Some(&origin))).await;
     bench.settled(1).await;
     let numbers: Vec<_> = bench.restore().intents().map(|(_, intent)| intent.number).collect();
     assert_eq!(numbers, [42], "numbers are not used twice");
@@ -156,9 +160,9 @@ async fn a_kafka_that_never_answers_gives_nothing_up_until_the_end() {
     let producer = tokio::task::spawn_blocking(move || Producer::connect(&nobody, &[], Metrics::new()).unwrap()).await.unwrap();
     let past = Arc::new(Past::new(&bench.store, &Restored::default()));
     let once = Once::start(Settings { kafka, producer, node: "n".to_owned(), past, metrics: Metrics::new() }).unwrap();
-    once.send(vec![record("x")], bench.receipt(0, None)).await;
+    once.send(vec![entry("x")], bench.receipt(0, None)).await;
     assert_eq!(once.drain(Duration::from_millis(50)).await, 1);
-    once.send(vec![record("y")], bench.receipt(1, None)).await;
+    once.send(vec![entry("y")], bench.receipt(1, None)).await;
     let settled = bench.settled(1).await;
     assert!(matches!(&settled[..], [Settlement { number: 1, outcome: Outcome::Unknown(_) }]), "{settled:?}");
 }

@@ -1,7 +1,7 @@
 //! The one who brings batches to Kafka: each in a transaction, one after the other, until it is stored.
 //!
-//! A thread, because transactions block. Nothing is given up while the process runs, except what Kafka refuses for good, what its route
-//! allows no more time for, and what is left when the process ends.
+//! A thread, because transactions block. Nothing is given up while the process runs, except what Kafka refuses for good: who had to wait
+//! and was let go would come again, after others that came later.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Settings, Shared,
-    batch::Batch,
+    batch::{Batch, Spot},
     ledger::{Fate, Ledger},
     lot::Lot,
 };
@@ -49,7 +49,7 @@ const SIZE_MEMORY: Duration = Duration::from_secs(60);
 /// Why a batch is not stored.
 enum Trouble {
     /// For its records, at least in part; nothing of it is stored. With the lot of each record.
-    Refused(Vec<Failed>, Vec<usize>),
+    Refused(Vec<Failed>, Vec<Spot>),
     /// Nothing of it is stored; to be tried again.
     Later(String),
     /// The same, and another process uses the node's name.
@@ -194,7 +194,7 @@ impl Worker {
         while !batch.is_empty() && !self.is_stopped() {
             match self.attempt(&batch) {
                 Ok(()) => return self.settle(batch),
-                Err(Trouble::Refused(failed, owners)) => batch = self.sort_out(batch, failed, &owners),
+                Err(Trouble::Refused(failed, spots)) => batch = self.sort_out(batch, failed, &spots),
                 Err(Trouble::Later(reason)) => {
                     // Once is nothing: librdkafka needs it to find its place again after a transaction that failed.
                     if pause > PAUSES.0 {
@@ -202,12 +202,10 @@ impl Worker {
                     }
                     self.pause(pause);
                     pause = PAUSES.1.min(2 * pause);
-                    self.expire(&mut batch);
                 }
                 Err(Trouble::Rival(reason)) => {
                     self.complain(&reason);
                     self.pause(LONG_PAUSE);
-                    self.expire(&mut batch);
                 }
                 Err(Trouble::Stopped) => return,
             }
@@ -216,16 +214,16 @@ impl Worker {
 
     /// Ends what Kafka refuses of a batch; what of it is to be brought again. Where it is not known which of them it is, they are brought
     /// in parts, in their order: one of them fails for all, and the others must not wait for it.
-    fn sort_out(&mut self, mut batch: Batch, failed: Vec<Failed>, owners: &[usize]) -> Batch {
+    fn sort_out(&mut self, mut batch: Batch, failed: Vec<Failed>, spots: &[Spot]) -> Batch {
         if failed.iter().any(|failed| failed.certain) {
             let certain = failed.into_iter().filter(|failed| failed.certain).collect();
-            self.refuse(&mut batch, certain, owners);
+            self.refuse(&mut batch, certain, spots);
             batch
         } else if batch.lots.len() == 1 {
             if failed.iter().any(Failed::is_too_large) {
                 self.note_size(&batch);
             }
-            self.refuse(&mut batch, failed, owners);
+            self.refuse(&mut batch, failed, spots);
             batch
         } else if failed.iter().any(Failed::is_too_large) {
             let (largest, after) = batch.split_at_largest();
@@ -241,7 +239,7 @@ impl Worker {
 
     /// A topic refused a record as too large, which cost a transaction: the like of it will not be tried for a while.
     fn note_size(&mut self, batch: &Batch) {
-        let Some(record) = batch.lots.iter().flat_map(|lot| &lot.records).max_by_key(|record| record.bytes()) else { return };
+        let Some(record) = batch.lots.iter().flat_map(Lot::records).max_by_key(|record| record.bytes()) else { return };
         // What counts for Kafka is the size after compression.
         if self.settings.kafka.compression == "none" && self.too_large.len() < MOST_TOPICS {
             self.too_large.insert(Text::from(record.topic.to_string()), (record.bytes(), Instant::now()));
@@ -253,11 +251,11 @@ impl Worker {
         if self.too_large.is_empty() {
             return;
         }
-        let (records, owners) = batch.records();
+        let (records, spots) = batch.records();
         let is_too_large = |record: &Record| self.too_large.get(&record.topic).is_some_and(|(size, _)| record.bytes() >= *size);
         let failed = records.iter().enumerate().filter(|(_, record)| is_too_large(record));
         let failed: Vec<Failed> = failed.map(|(index, record)| Failed::too_large(index, record)).collect();
-        self.refuse(batch, failed, &owners);
+        self.refuse(batch, failed, &spots);
     }
 
     /// One transaction. After an error nothing of it is stored, unless the process ends.
@@ -266,18 +264,18 @@ impl Worker {
         let Some(plan) = batch.plan(&mut self.ledger) else { return Ok(()) };
         self.forget_others(&plan.changes);
         self.note(plan.changes);
-        let (records, owners) = batch.records();
+        let (records, spots) = batch.records();
         let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new())) };
         if let Err(error) = transactor.send(&records, &plan.topic, plan.marker) {
-            return Err(self.undo(error, owners));
+            return Err(self.undo(error, spots));
         }
         if !self.is_durable() {
             let reason = "the store cannot be written".to_owned();
-            return Err(self.undo(TransactionError::Abort { reason, failed: Vec::new() }, owners));
+            return Err(self.undo(TransactionError::Abort { reason, failed: Vec::new() }, spots));
         }
         match self.transactor.as_ref().map_or(Ok(()), Transactor::commit) {
             Ok(()) => {}
-            Err(error @ TransactionError::Abort { .. }) => return Err(self.undo(error, owners)),
+            Err(error @ TransactionError::Abort { .. }) => return Err(self.undo(error, spots)),
             Err(error) => self.learn(plan.marker.number, &error)?,
         }
         self.ledger.prove();
@@ -318,7 +316,7 @@ impl Worker {
     }
 
     /// Ends a transaction without effect.
-    fn undo(&mut self, error: TransactionError, owners: Vec<usize>) -> Trouble {
+    fn undo(&mut self, error: TransactionError, spots: Vec<Spot>) -> Trouble {
         self.count("aborted");
         let trouble = match error {
             TransactionError::Fenced(_) => Trouble::Rival(self.rivalry()),
@@ -332,7 +330,7 @@ impl Worker {
             TransactionError::Abort { reason, failed } => {
                 self.abort();
                 let refused: Vec<Failed> = failed.into_iter().filter(|it| matches!(it.outcome, Outcome::Refused(_))).collect();
-                return if refused.is_empty() { Trouble::Later(reason) } else { Trouble::Refused(refused, owners) };
+                return if refused.is_empty() { Trouble::Later(reason) } else { Trouble::Refused(refused, spots) };
             }
         };
         self.transactor = None; // the next one ends it
@@ -395,7 +393,7 @@ impl Worker {
 
     fn count_records(&mut self, batch: &Batch, which: fn(&Counters) -> &Counter) {
         let Worker { counters, shared, .. } = self;
-        for record in batch.lots.iter().flat_map(|lot| &lot.records) {
+        for record in batch.lots.iter().flat_map(Lot::records) {
             if let Some(counters) = counters.get(&record.topic) {
                 which(counters).inc();
                 continue;
@@ -411,27 +409,14 @@ impl Worker {
     }
 
     /// Ends the lots that failed for good, as they failed. None of them is stored.
-    fn refuse(&mut self, batch: &mut Batch, failed: Vec<Failed>, owners: &[usize]) {
-        for (lot, failed) in batch.take_out(failed, owners) {
+    fn refuse(&mut self, batch: &mut Batch, failed: Vec<Failed>, spots: &[Spot]) {
+        for (lot, failed) in batch.take_out(failed, spots) {
             self.fail(lot, failed.outcome, failed.reason);
         }
     }
 
-    /// Ends the lots for which there is no more time. None of them is stored.
-    fn expire(&mut self, batch: &mut Batch) {
-        let patience = Duration::from_millis(self.settings.kafka.delivery_timeout_ms);
-        if patience.is_zero() {
-            return;
-        }
-        let (late, left): (Vec<Lot>, Vec<Lot>) = batch.lots.drain(..).partition(|lot| lot.since.elapsed() >= patience);
-        batch.lots = left;
-        for lot in late {
-            self.fail(lot, Outcome::Unknown(Text::from_static("no answer from Kafka within delivery_timeout_ms")), "timeout");
-        }
-    }
-
     fn fail(&mut self, lot: Lot, outcome: Outcome, reason: &'static str) {
-        for record in &lot.records {
+        for record in lot.records() {
             let label = ReasonLabel { name: record.topic.to_string(), reason: reason.to_owned() };
             self.shared.metrics.records_failed.get_or_create(&label).inc();
         }

@@ -50,6 +50,12 @@ impl Aftermath {
         self.raise(client, Detail::MessageDropped(Dropping { message, reason, explanation: Text::new() })).await;
     }
 
+    /// The same if there is room for it; says whether there was.
+    pub(super) fn try_dropped(&self, client: &Arc<Client>, message: Message, reason: DropReason) -> bool {
+        let dropping = Dropping { message: Arc::new(message), reason, explanation: Text::new() };
+        self.events.try_send(Late::Do(Arc::clone(client), Detail::MessageDropped(dropping))).is_ok()
+    }
+
     /// Raises an event of `client`.
     pub(super) async fn raise(&self, client: Arc<Client>, detail: Detail) {
         add(&self.events, Late::Do(client, detail)).await;

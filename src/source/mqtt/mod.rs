@@ -36,6 +36,7 @@ mod session;
 mod sessions;
 #[cfg(test)]
 mod simulator;
+mod slow;
 mod subscriptions;
 mod sys;
 
@@ -55,6 +56,7 @@ use self::{
     reason::Fault,
     retained::Retained,
     sessions::Sessions,
+    slow::Slow,
     subscriptions::Subscriptions,
     sys::Sys,
 };
@@ -113,6 +115,7 @@ struct Shared {
     sessions: Sessions,
     bus: Bus,
     aftermath: Aftermath,
+    slow: Slow,
     store: Option<Store>,
     phase: watch::Sender<Phase>,
 }
@@ -174,6 +177,7 @@ impl Broker {
             sessions: Sessions::new(),
             bus,
             aftermath,
+            slow: Slow::default(),
             store,
             phase: watch::Sender::new(Phase::Running),
         });

@@ -1,5 +1,6 @@
 //! The broker over real sockets.
 
+mod acknowledgement;
 mod admin;
 mod aliases;
 mod broker;

@@ -1,7 +1,8 @@
 //! What a connection does in order and may have to wait for: publishes through the pipeline, and events.
 //!
 //! One lane per connection, polled by the connection's own task beside its socket: while the line to Kafka is slow, the lane waits and the
-//! connection goes on writing acknowledgements and deliveries. The connection stops reading when the lane's backlog is long.
+//! connection goes on writing acknowledgements and deliveries. The connection stops reading when the lane's backlog is long; where
+//! `max_qos0_waiting` is set, publishes of QoS 0 do not count for that, and what is beyond it never comes here.
 //!
 //! The lane does not know the session: it may finish what a connection has read after the session went on to another connection.
 
@@ -18,7 +19,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::coop::has_budget_remaining};
 
 use crate::{
     event::{Action, Bytes, Client, Denial, Detail, Message, QoS, Receipt, Step, Text},
@@ -31,6 +32,9 @@ use crate::{
         session::{Trace, Verdict},
     },
 };
+
+/// Work that may wait before reading pauses.
+const MAX_BACKLOG: usize = 256;
 
 /// Something to do in order.
 #[derive(Debug)]
@@ -58,6 +62,12 @@ pub(super) enum Work {
     },
 }
 
+impl Work {
+    fn is_qos0(&self) -> bool {
+        matches!(self, Work::Publish { number: None, .. })
+    }
+}
+
 /// What the session waits for.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -82,19 +92,48 @@ pub(super) struct Lane {
     verdicts: Mutex<Vec<(u64, Verdict)>>,
     answers: Mutex<Vec<Answer>>,
     backlog: AtomicUsize,
+    /// Publishes of QoS 0 in the backlog, and how many there may be; 0: they count like everything else.
+    qos0: AtomicUsize,
+    max_qos0: usize,
+    /// What is left could not be done at the last attempt: it waits for something.
+    stuck: AtomicBool,
     progressed: AtomicBool,
 }
 
 impl Lane {
+    /// `max_qos0`: publishes of QoS 0 that may wait beside the other work; 0: they are other work.
+    pub(super) fn new(max_qos0: usize) -> Self {
+        Lane { max_qos0, ..Lane::default() }
+    }
+
     /// Adds work; the connection polls the lane before it next waits.
     pub(super) fn add(&self, work: Work) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
+        if work.is_qos0() {
+            self.qos0.fetch_add(1, Ordering::Relaxed);
+        }
         self.queue.lock().push_back(work);
     }
 
     /// What is not done yet.
     pub(super) fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// So much is not done yet that no more should come.
+    pub(super) fn is_long(&self) -> bool {
+        if self.max_qos0 == 0 {
+            return self.backlog() >= MAX_BACKLOG;
+        }
+        let qos0 = self.qos0.load(Ordering::Relaxed);
+        // What came in one piece gets its chance before anything of it is dropped.
+        let untried = qos0 >= self.max_qos0 && !self.stuck.load(Ordering::Relaxed);
+        untried || self.backlog().saturating_sub(qos0) >= MAX_BACKLOG
+    }
+
+    /// Whether another publish of QoS 0 may wait.
+    pub(super) fn takes_qos0(&self) -> bool {
+        self.max_qos0 == 0 || self.qos0.load(Ordering::Relaxed) < self.max_qos0
     }
 
     /// The verdicts since the last call.
@@ -107,10 +146,16 @@ impl Lane {
         std::mem::take(&mut self.answers.lock())
     }
 
-    /// Goes on with the work; ready when there was progress.
+    /// Goes on with the work; ready when there was progress, or when it begins to wait and more may be taken therefore.
     pub(super) fn poll(&self, run: Pin<&mut impl Future<Output = Infallible>>, context: &mut Context<'_>) -> Poll<()> {
         let Poll::Pending = run.poll(context);
-        if self.progressed.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        let progressed = self.progressed.swap(false, Ordering::Relaxed);
+        let begins_to_wait = self.max_qos0 > 0 && {
+            let waits = self.backlog() > 0 && has_budget_remaining(); // else it only made way for other tasks
+            let waited = self.stuck.swap(waits, Ordering::Relaxed);
+            waits && !waited
+        };
+        if progressed || begins_to_wait { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Does the work, for ever; [`Lane::poll`] polls it.
@@ -129,8 +174,12 @@ impl Lane {
         loop {
             let next = self.queue.lock().pop_front();
             let Some(work) = next else { return };
+            let is_qos0 = work.is_qos0();
             self.work(work, shared, client, desk).await;
             done += 1;
+            if is_qos0 {
+                self.qos0.fetch_sub(1, Ordering::Relaxed);
+            }
             if done >= MAX_BATCH || self.queue.lock().is_empty() {
                 flush(shared, client, &mut desk.batch).await;
                 self.backlog.fetch_sub(std::mem::take(&mut done), Ordering::Relaxed);

@@ -107,7 +107,7 @@ where
     let handshake = Box::pin(handshake::shake_hands(&shared, &arrival, &mut reader, &mut writer, &mut codec, &mut input));
     let Some((client, terms)) = handshake.await else { return };
     let Admitted { session, session_present, mut tenancy, history } = Box::pin(handshake::admit(&shared, &arrival, &client, &terms)).await;
-    let lane = Arc::new(Lane::default());
+    let lane = Arc::new(Lane::new(arrival.limits.max_qos0_waiting));
     let mut connection = Connection {
         keep_alive: KeepAlive::new(terms.keep_alive_s, Instant::now()),
         shared: Arc::clone(&shared),

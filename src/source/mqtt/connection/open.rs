@@ -23,11 +23,10 @@ use crate::{
         reason::{self, Fault},
         session::{Granted, Output, Wanted},
         sessions::{Eviction, Tenancy},
+        slow,
     },
 };
 
-/// Work that may wait in the lane before reading pauses.
-const MAX_BACKLOG: usize = 256;
 /// From here on nothing more is delivered until the socket has taken something, bytes.
 const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Beside the last delivery, so much may pile up until nothing is read either: each packet may bring an answer.
@@ -210,7 +209,7 @@ impl Connection {
             handled?;
         }
         loop {
-            let may_deliver = !self.mute && self.lane.backlog() < MAX_BACKLOG;
+            let may_deliver = !self.mute && !self.lane.is_long();
             let room_bytes = if may_deliver { OUTPUT_HIGH_BYTES.saturating_sub(self.output.len()) } else { 0 };
             let Some(session) = &mut self.session else { return Ok(None) };
             let advanced = session.advance(now_ms, room_bytes, wanted, &mut self.outputs);
@@ -234,7 +233,11 @@ impl Connection {
                 Output::Publish { message, number, receipt, trace } => {
                     self.shared.metrics.messages_received.inc();
                     self.tally.payload_in += message.payload.len() as u64;
-                    self.lane.add(Work::Publish { message, number, receipt, trace });
+                    if number.is_none() && !self.lane.takes_qos0() {
+                        slow::leave_out(&self.shared, &self.client, *message);
+                    } else {
+                        self.lane.add(Work::Publish { message, number, receipt, trace });
+                    }
                 }
                 Output::Authorize { number, filters } => self.lane.add(Work::Authorize { number, filters }),
                 Output::Prove { begin, data } => self.lane.add(Work::Prove { begin, data }),
@@ -351,7 +354,7 @@ impl Connection {
 
     /// The pipeline is behind: reading pauses.
     fn is_behind(&self) -> bool {
-        self.lane.backlog() >= MAX_BACKLOG || self.session.as_ref().is_some_and(|session| session.is_full())
+        self.lane.is_long() || self.session.as_ref().is_some_and(|session| session.is_full())
     }
 
     fn is_drained(&self, phase: &watch::Receiver<Phase>) -> bool {

@@ -282,6 +282,11 @@ impl Inbound {
         self.repeats.take_forgotten()
     }
 
+    /// The number of the next publish.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// Publishes that wait for their acknowledgement.
     pub(super) fn waiting(&self) -> usize {
         self.slots.len()

@@ -146,6 +146,7 @@ impl Session {
         };
         session.mailbox.attach(client);
         session.outbound.attach(session.window(terms));
+        session.settlements.begin(0, !session.link.protocol.is_5());
         session.mailbox.figures.attach(terms);
         session.note_figures();
         session
@@ -161,6 +162,7 @@ impl Session {
         self.expiry_s = terms.session_expiry_s;
         self.mail = true;
         self.outbound.attach(self.window(terms));
+        self.settlements.begin(self.inbound.next_number(), !self.link.protocol.is_5());
     }
 
     /// The connection ended.

@@ -1,114 +1,22 @@
-//! What a record's value is: the JSON of EMQX's bridge, Hookgate's own envelope, or the payload itself.
-
-use std::borrow::Cow;
+//! Hookgate's own shape: everything known about the event. Documented in `docs/envelope.md`, as a schema in `docs/schema/envelope-1.json`.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
 
+use super::payload::Payload;
 use crate::{
-    config::{Format, PayloadEncoding},
-    event::{Bytes, Client, Detail, Event, Header, Message, Ruling, Subscription},
+    config::PayloadEncoding,
+    event::{Client, Detail, Header, Message, Ruling, Subscription},
+    kafka::RecordId,
+    pipeline::scope::Scope,
 };
 
 /// Version of the envelope's schema; raised when a field changes its meaning or goes away.
 const ENVELOPE_VERSION: u32 = 1;
 
-/// The value of the record that `event` becomes.
-///
-/// # Errors
-/// serde_json's, which cannot happen for these types.
-pub(super) fn value(event: &Event, node: &str, format: Format, payload: PayloadEncoding) -> Result<Bytes, serde_json::Error> {
-    let json = match format {
-        Format::Raw => return Ok(event.detail.message().map(|message| message.payload.clone()).unwrap_or_default()),
-        Format::EmqxBridge => serde_json::to_vec(&EmqxBridge { event, node, payload })?,
-        Format::Envelope => serde_json::to_vec(&Envelope::new(event, node, payload))?,
-    };
-    Ok(json.into())
-}
-
-fn payload_text(payload: &Bytes, encoding: PayloadEncoding) -> Cow<'_, str> {
-    match encoding {
-        PayloadEncoding::Base64 => BASE64_STANDARD.encode(payload).into(),
-        PayloadEncoding::Plain => String::from_utf8_lossy(payload),
-    }
-}
-
-/// EMQX Enterprise 3.4, Kafka bridge: flat, one shape per hook. The hooks that its bridge does not know are ours, in the same manner.
-struct EmqxBridge<'a> {
-    event: &'a Event,
-    node: &'a str,
-    payload: PayloadEncoding,
-}
-
-impl Serialize for EmqxBridge<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Event { client, detail, time_ms, .. } = self.event;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("client_id", &*client.client_id)?;
-        if let Some(message) = detail.message() {
-            map.serialize_entry("username", &client.username.as_deref())?;
-            map.serialize_entry("topic", &*message.topic)?;
-            map.serialize_entry("payload", &payload_text(&message.payload, self.payload))?;
-        }
-        match detail {
-            Detail::SessionSubscribed(subscription) | Detail::SessionUnsubscribed(subscription) => {
-                map.serialize_entry("topic", &*subscription.filter)?;
-                map.serialize_entry("qos", &subscription.qos.level())?;
-            }
-            Detail::MessagePublish(message) => map.serialize_entry("qos", &message.qos.level())?,
-            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => map.serialize_entry("qos", &delivery.qos.level())?,
-            Detail::MessageDropped(dropping) => map.serialize_entry("qos", &dropping.message.qos.level())?,
-            Detail::ClientAuthorize(Ruling { asked: Some((action, topic)), .. }) => {
-                map.serialize_entry("topic", &**topic)?;
-                map.serialize_entry("qos", &action.qos().level())?;
-                map.serialize_entry("action", action.name())?;
-            }
-            Detail::ClientSubscribe(subscriptions) => {
-                let topics: Vec<_> = subscriptions.iter().map(|of| Topic { topic: &of.filter, qos: Some(of.qos.level()) }).collect();
-                map.serialize_entry("topics", &topics)?;
-            }
-            Detail::ClientUnsubscribe(filters) => {
-                let topics: Vec<_> = filters.iter().map(|filter| Topic { topic: filter, qos: None }).collect();
-                map.serialize_entry("topics", &topics)?;
-            }
-            _ => {}
-        }
-        map.serialize_entry("node", self.node)?;
-        map.serialize_entry("ts", time_ms)?;
-        match detail {
-            Detail::ClientAuthenticate(ruling) | Detail::ClientAuthorize(ruling) => {
-                let fields = RulingFields::new(ruling);
-                map.serialize_entry("result", fields.result)?;
-                map.serialize_entry("reason", fields.reason)?;
-            }
-            Detail::ClientConnack(closing) | Detail::ClientDisconnected(closing) | Detail::SessionTerminated(closing) => {
-                map.serialize_entry("reason", &*closing.reason)?;
-            }
-            Detail::MessageDelivered(delivery) | Detail::MessageAcked(delivery) => {
-                map.serialize_entry("from", &*delivery.message.publisher)?;
-            }
-            Detail::MessageDropped(dropping) => {
-                map.serialize_entry("from", &*dropping.message.publisher)?;
-                map.serialize_entry("reason", dropping.reason.name())?;
-                map.serialize_entry("explanation", &*dropping.explanation)?;
-            }
-            _ => {}
-        }
-        map.end()
-    }
-}
-
-/// One filter of a SUBSCRIBE or UNSUBSCRIBE.
+/// The envelope of an event.
 #[derive(Serialize)]
-struct Topic<'a> {
-    topic: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    qos: Option<u8>,
-}
-
-/// Hookgate's own shape: everything known about the event. Documented in `docs/envelope.md`.
-#[derive(Serialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     v: u32,
     id: String,
     hook: &'static str,
@@ -119,6 +27,20 @@ struct Envelope<'a> {
     message: Option<MessageFields<'a>>,
     #[serde(flatten)]
     particulars: Particulars<'a>,
+}
+
+/// What an event without a message is about: its data as a CloudEvent.
+#[derive(Serialize)]
+pub(super) struct Life<'a> {
+    client: ClientFields<'a>,
+    #[serde(flatten)]
+    particulars: Particulars<'a>,
+}
+
+impl<'a> Life<'a> {
+    pub(super) fn new(scope: &Scope<'a>) -> Self {
+        Life { client: ClientFields::new(&scope.event.client), particulars: Particulars::new(&scope.event.detail) }
+    }
 }
 
 #[derive(Serialize)]
@@ -136,7 +58,7 @@ struct MessageFields<'a> {
     publisher: &'a str,
     publisher_username: Option<&'a str>,
     topic: &'a str,
-    payload: Cow<'a, str>,
+    payload: Payload<'a>,
     payload_encoding: &'static str,
     qos: u8,
     retain: bool,
@@ -169,13 +91,13 @@ enum Particulars<'a> {
 }
 
 #[derive(Serialize)]
-struct RulingFields<'a> {
+pub(super) struct RulingFields<'a> {
     #[serde(flatten)]
     asked: Option<AskedFields<'a>>,
-    result: &'static str,
+    pub(super) result: &'static str,
     by: &'a str,
     reason_code: u8,
-    reason: &'a str,
+    pub(super) reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -186,7 +108,7 @@ struct AskedFields<'a> {
 }
 
 impl<'a> RulingFields<'a> {
-    fn new(ruling: &'a Ruling) -> Self {
+    pub(super) fn new(ruling: &'a Ruling) -> Self {
         let Ruling { asked, denial, by } = ruling;
         RulingFields {
             asked: asked.as_ref().map(|(action, topic)| AskedFields { action: action.name(), topic, qos: action.qos().level() }),
@@ -207,15 +129,16 @@ struct SubscriptionFields<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    fn new(event: &'a Event, node: &'a str, payload: PayloadEncoding) -> Self {
+    pub(super) fn new(scope: &Scope<'a>, payload: PayloadEncoding) -> Self {
+        let event = scope.event;
         Envelope {
             v: ENVELOPE_VERSION,
-            id: format!("{:016x}", event.id),
+            id: RecordId { event: event.id, part: 0 }.text().as_str().to_owned(),
             hook: event.detail.hook().name(),
             ts: event.time_ms,
-            node,
+            node: scope.node,
             client: ClientFields::new(&event.client),
-            message: event.detail.message().map(|message| MessageFields::new(message, payload)),
+            message: event.detail.message().map(|message| MessageFields::new(message, Payload::new(scope, payload))),
             particulars: Particulars::new(&event.detail),
         }
     }
@@ -235,17 +158,14 @@ impl<'a> ClientFields<'a> {
 }
 
 impl<'a> MessageFields<'a> {
-    fn new(message: &'a Message, encoding: PayloadEncoding) -> Self {
+    fn new(message: &'a Message, payload: Payload<'a>) -> Self {
         let properties = message.properties.as_deref();
         MessageFields {
             publisher: &message.publisher,
             publisher_username: message.publisher_username.as_deref(),
             topic: &message.topic,
-            payload: payload_text(&message.payload, encoding),
-            payload_encoding: match encoding {
-                PayloadEncoding::Base64 => "base64",
-                PayloadEncoding::Plain => "plain",
-            },
+            payload_encoding: payload.encoding(),
+            payload,
             qos: message.qos.level(),
             retain: message.retain,
             received_at: message.received_at_ms,
@@ -304,6 +224,3 @@ impl<'a> SubscriptionFields<'a> {
 fn pairs(headers: &[Header]) -> Vec<[&str; 2]> {
     headers.iter().map(|header| [&*header.name, &*header.value]).collect()
 }
-
-#[cfg(test)]
-mod tests;
