@@ -19,11 +19,11 @@ use self::works::{Present, Works};
 use crate::{
     access::Access,
     admin::Admin,
-    config::{Config, Listener, Problem},
+    config::{Bootstrap, Config, Kafka, Listener, Problem},
     event::Receipt,
-    kafka::Record,
+    kafka::{Inspection, Record},
     metrics::Metrics,
-    outbox::{Outbox, Past},
+    outbox::{Outbox, Past, Renewal},
     pipeline::{Pipeline, Plan},
     registry::{Difference, Guests, Registry, States, Watch},
     source::mqtt::{Broker, BrokerError},
@@ -123,7 +123,8 @@ impl Bridge {
 
     /// Takes a new configuration into service as a whole, or keeps the old one.
     ///
-    /// Routes, guests, keys, certificates and limits change at once for all events that arrive from now on; events in flight finish on what they met.
+    /// Routes, guests, keys, certificates, limits and clusters change at once for all events that arrive from now on; events in flight
+    /// finish on what they met.
     ///
     /// # Errors
     /// Every problem; the old configuration goes on.
@@ -136,12 +137,11 @@ impl Bridge {
         let guests = self.works.registry.load(&config, &present.guests).await?;
         let access = read_access(&config).await?;
         let swapped = works::changed(&present.guests, &guests);
-        let plan = plan(&config, &access, &self.works.outbox, &guests)
+        let renewal = renew(&self.works, &config).await?;
+        let plan = plan(&config, &access, renewal.next(), &guests)
             .map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
-        let (outbox, asked) = (self.works.outbox.clone(), config.clone());
-        // A Kafka that does not answer now answers the records later.
-        let _ = tokio::task::spawn_blocking(move || outbox.prepare(&asked)).await;
         self.broker.reconfigure(&config)?;
+        renewal.commit();
         self.works.pipeline.install(plan);
         self.works.metrics.config_reloads.inc();
         let guests = self.works.registry.commit(guests, &present.guests).await;
@@ -244,6 +244,9 @@ impl Bridge {
                 }
                 // What changed along with a configuration that was refused is taken under the old one.
             }
+            if self.are_of_clusters(&changed).await {
+                self.take_file(file).await; // reads certificates and passwords for Kafka again
+            }
             if self.is_password_file(&changed).await {
                 self.refresh_passwords().await;
             }
@@ -258,7 +261,14 @@ impl Bridge {
         let certificates = service.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.flat_map(|tls| tls.files().map(Path::to_owned));
         let passwords = service.config.access.password_file.iter().map(|file| file.value.clone());
-        std::iter::once(file.to_owned()).chain(guests).chain(certificates).chain(passwords).collect()
+        let clusters = service.config.all_clusters().flat_map(Kafka::files).map(Path::to_owned);
+        std::iter::once(file.to_owned()).chain(guests).chain(certificates).chain(passwords).chain(clusters).collect()
+    }
+
+    /// Whether one of these holds a certificate, a key or a password for Kafka.
+    async fn are_of_clusters(&self, paths: &[PathBuf]) -> bool {
+        let service = self.works.present.lock().await;
+        service.config.all_clusters().flat_map(Kafka::files).any(|file| paths.iter().any(|path| path == file))
     }
 
     async fn is_password_file(&self, paths: &[PathBuf]) -> bool {
@@ -292,6 +302,16 @@ async fn connect(config: &Config, past: Option<Past>, metrics: &Arc<Metrics>) ->
         Some(problem) => StartError::Problems(vec![problem]),
         None => StartError::Failed(error.into()),
     })
+}
+
+/// Connects to what the new configuration names, beside what is in service.
+async fn renew(works: &Works, config: &Config) -> Result<Renewal, Vec<Problem>> {
+    let (outbox, metrics, asked) = (works.outbox.clone(), Arc::clone(&works.metrics), config.clone());
+    let place = &config.kafka.place.place;
+    let problem = |error: String| vec![Problem::new(place, error)];
+    let renewed = tokio::task::spawn_blocking(move || outbox.renew(&asked, &metrics)).await;
+    let renewed = renewed.map_err(|error| problem(format!("connecting to Kafka stopped: {error}")))?;
+    renewed.map_err(|error| error.problem().map_or_else(|| problem(error.to_string()), |problem| vec![problem]))
 }
 
 fn plan(config: &Config, access: &Arc<Access>, outbox: &Outbox, guests: &Guests) -> anyhow::Result<Plan> {
@@ -328,14 +348,24 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
         ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
         ("[guests]", old.runtime != new.runtime),
         ("[admin]", old.admin != new.admin),
-        ("[kafka]", old.kafka != new.kafka),
-        ("[[cluster]]", old.clusters != new.clusters),
+        ("bootstrap_servers from or to \"embedded\"", differs(old, new, |kafka| kafka.bootstrap == Bootstrap::Embedded)),
+        (
+            "max_outstanding_records, max_outstanding_bytes or max_outstanding_ms",
+            differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes, it.max_outstanding_ms)),
+        ),
+        ("[kafka] embedded_partitions", old.kafka.embedded_partitions != new.kafka.embedded_partitions),
         ("[spool]", old.spool != new.spool),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
     let problem =
         |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
     changed.map(problem).collect()
+}
+
+/// Whether something differs of a cluster that both name.
+fn differs<T: PartialEq>(old: &Config, new: &Config, part: impl Fn(&Kafka) -> T) -> bool {
+    let old = |new: &Kafka| old.all_clusters().find(|old| old.name == new.name).map(&part);
+    new.all_clusters().any(|new| old(new).is_some_and(|old| old != part(new)))
 }
 
 /// Whether the sockets are the same; what is behind them can change.
@@ -362,4 +392,18 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     problems.sort();
     problems.dedup();
     Ok(problems)
+}
+
+/// What works in a configuration file, and should not be so; and what its clusters say to it, if they are to be asked.
+///
+/// # Errors
+/// The file cannot be read, or librdkafka does not take what it says.
+pub async fn look_closer(file: &Path, connect: bool) -> anyhow::Result<(Vec<Problem>, Vec<Inspection>)> {
+    let Ok((config, _)) = Config::inspect(file) else { return Ok((Vec::new(), Vec::new())) };
+    let warnings = config.warnings();
+    if !connect {
+        return Ok((warnings, Vec::new()));
+    }
+    let inspections = tokio::task::spawn_blocking(move || Outbox::inspect(&config)).await.context("asking Kafka")??;
+    Ok((warnings, inspections))
 }

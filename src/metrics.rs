@@ -153,7 +153,7 @@ metrics! {
     records_unfit: PerReason = "records_unfit", "Records whose template rendered to no Kafka topic or no partition and that nobody got, per route and reason";
     record_timestamps_replaced: PerName = "record_timestamps_replaced", "Records that have the event's time because their template rendered to none, per route";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
-    kafka_reachable: Gauge = "kafka_reachable", "1 while Kafka answers, else 0";
+    kafka_reachable: GaugePerName = "kafka_reachable", "1 while this cluster answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     store_commits: Counter = "store_commits", "Groups of changes made durable";
     store_changes: Counter = "store_changes", "Changes in these groups";

@@ -23,7 +23,7 @@ use super::{
     Command, Denied, GuestChange, PATIENCE, Query, Reply,
     wire::{Done, Problem},
 };
-use crate::{metrics::Metrics, topic};
+use crate::{config::Kafka, metrics::Metrics, topic};
 
 /// Items of one page, unless the request says otherwise.
 const PAGE: usize = 100;
@@ -246,7 +246,7 @@ async fn metrics(State(desk): State<Desk>) -> impl IntoResponse {
 async fn ready(State(desk): State<Desk>) -> Answer<Done> {
     let refusal = if desk.draining.load(Ordering::Relaxed) {
         ("Hookgate is draining", "send devices to another one")
-    } else if desk.metrics.kafka_reachable.get() == 0 {
+    } else if desk.metrics.kafka_reachable.get_or_create(&Kafka::DEFAULT.into()).get() == 0 {
         ("Kafka does not answer", "what devices publish waits and is not acknowledged; look at [kafka] bootstrap_servers and at Kafka")
     } else {
         return Ok(Json(Done { ok: true }));

@@ -21,6 +21,9 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
         Ok((config, problems)) if problems.is_empty() => config,
         _ => return Err(Exit::Problems(bridge::check(&file).await?)), // with those of the guests
     };
+    for warning in config.warnings() {
+        tracing::warn!(%warning, "the configuration works, and should not be so");
+    }
     allow_many_files();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,11 +1,8 @@
 //! `[[key]]`: a key that guests use by name and never see.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path};
 
-use super::{problem::Placed, reader::Table};
+use super::{problem::Placed, reader::Table, secret::load};
 
 /// A key.
 #[derive(Clone, PartialEq)]
@@ -61,23 +58,4 @@ impl Key {
             }
         }
     }
-}
-
-fn load(source: &str, value: &str, folder: &Path) -> Result<Vec<u8>, String> {
-    match source {
-        "text" => Ok(value.as_bytes().to_vec()),
-        "hex" => hex(value).ok_or_else(|| "this is not hexadecimal".to_owned()),
-        "env" => std::env::var(value).map(String::into_bytes).map_err(|error| format!("{value}: {error}")),
-        _ => {
-            let path: PathBuf = folder.join(value);
-            std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
-        }
-    }
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }

@@ -25,6 +25,7 @@ mod redis;
 mod rollout;
 mod route;
 mod runtime;
+mod secret;
 mod spool;
 mod store;
 mod template;
@@ -47,7 +48,7 @@ pub use self::{
     delivery::{Ack, Delivery, Guarantee, OnRefusal},
     field::Field,
     guest::{Grant, Guest, Isolation, StateBackend},
-    kafka::{Bootstrap, Kafka},
+    kafka::{Bootstrap, Credentials, Gssapi, Identity, Kafka, KafkaTls, NewTopics, OauthBearer, Pem, Sasl, Tuning},
     key::{Key, KeyKind},
     limits::Limits,
     listener::{DoorProtocol, Listener},
@@ -58,6 +59,7 @@ pub use self::{
     rollout::{Canary, Rollout, Shadow, Trial},
     route::{OnFailure, Retry, Route},
     runtime::Runtime,
+    secret::Secret,
     spool::{Spool, WhenFull},
     store::{Store, SyncPolicy},
     template::{Part, Template, TemplateError},
@@ -140,9 +142,9 @@ impl Config {
         let mqtt = table.table("mqtt", Mqtt::read).unwrap_or_default();
         let listeners = table.tables("listener", |listener| Listener::read(listener, folder, &mqtt));
         let admin = table.table("admin", Admin::read).flatten();
-        let kafka = table.table("kafka", Kafka::read).flatten();
+        let kafka = table.table("kafka", |kafka| Kafka::read(kafka, folder)).flatten();
         let cluster_names = Names::default();
-        let clusters = table.tables("cluster", |cluster| cluster_names.note(cluster, "cluster").and(Kafka::read_named(cluster)));
+        let clusters = table.tables("cluster", |cluster| cluster_names.note(cluster, "cluster").and(Kafka::read_named(cluster, folder)));
         let keys = table.tables("key", |key| key_names.note(key, "key").and(Key::read(key, folder)));
         let redis = table.table("redis", Redis::read).flatten();
         let runtime = table.table("guests", |guests| Runtime::read(guests, data_dir)).unwrap_or_else(|| Runtime::new(data_dir));
@@ -186,6 +188,11 @@ impl Config {
     /// Every cluster, that of `[kafka]` first.
     pub fn all_clusters(&self) -> impl Iterator<Item = &Kafka> {
         std::iter::once(&self.kafka).chain(&self.clusters)
+    }
+
+    /// What works, and should not be so.
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.all_clusters().flat_map(Kafka::warnings).collect()
     }
 
     /// Exactly once needs transactions, which need more of a cluster than other routes do.

@@ -14,13 +14,14 @@ use std::{
 use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Message as _,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     error::KafkaError as NativeError,
     producer::{DeliveryResult, ProducerContext},
     types::RDKafkaErrorCode,
 };
 
-use super::{bounds::Bounds, failures::Failures, topics::Counters};
+use super::{bounds::Bounds, failures::Failures, partition::Partitions, tokens::Tokens, topics::Counters};
 use crate::{
     event::{Outcome, Receipt, Refusal, Text},
     metrics::Metrics,
@@ -51,8 +52,8 @@ pub(super) struct Shared {
     pub(super) doubtful: Mutex<BTreeSet<Text>>,
     /// The last trouble with a broker, for the log.
     pub(super) trouble: Mutex<String>,
-    /// The first generation that is not known to be useless.
-    pub(super) sound: AtomicU64,
+    /// Of the next producer.
+    pub(super) generations: AtomicU64,
 }
 
 impl Shared {
@@ -60,14 +61,6 @@ impl Shared {
         let mut doubtful = self.doubtful.lock();
         if doubtful.len() < MOST_DOUBTFUL && !doubtful.contains(topic) {
             doubtful.insert(topic.into());
-        }
-    }
-
-    /// Tells the keeper, once per generation, to start another producer.
-    pub(super) fn give_up(&self, generation: u64, reason: impl Into<String>) {
-        if self.sound.fetch_max(generation + 1, Ordering::AcqRel) <= generation {
-            // Without a keeper the producer is being dropped, and needs no successor.
-            let _ = self.notices.send(Notice::Fatal(generation, reason.into()));
         }
     }
 }
@@ -121,6 +114,11 @@ impl Pending {
         Pending { end: Some(end), bytes, counters, shared: Arc::clone(shared) }
     }
 
+    /// Those of its topic.
+    pub(super) fn partitions(&self) -> &Partitions {
+        &self.counters.partitions
+    }
+
     fn store(self) {
         self.counters.took(self.bytes);
         self.settle(Outcome::Stored);
@@ -164,7 +162,7 @@ pub(super) fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: boo
     match code {
         // Kafka's limit counts for the whole batch, and librdkafka fails all of it.
         C::MessageSizeTooLarge | C::MessageBatchTooLarge if fits => {
-            let advice = "set batch.size in [kafka.properties] to less than the topic's max.message.bytes";
+            let advice = "set batch_bytes in [kafka] to less than the topic's max.message.bytes";
             (Outcome::Unknown(format!("a record for topic {topic} shared a batch that was too large: {advice}").into()), "batch-too-large")
         }
         C::MessageSizeTooLarge | C::MessageBatchTooLarge | C::InvalidMessageSize => {
@@ -175,7 +173,10 @@ pub(super) fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: boo
             (refused(Refusal::Unauthorized, format!("no right to write to topic {topic}: give the Kafka user WRITE on it")), "unauthorized")
         }
         C::PolicyViolation | C::ThrottlingQuotaExceeded => (refused(Refusal::Quota, format!("topic {topic}: {code}")), "quota"),
-        C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition | C::InvalidTopic => {
+        C::UnknownPartition => {
+            (refused(Refusal::Other, format!("topic {topic} has no such partition: see its route's `partition`")), "no-such-partition")
+        }
+        C::UnknownTopicOrPartition | C::UnknownTopic | C::InvalidTopic => {
             (refused(Refusal::Other, format!("there is no topic {topic} in Kafka: create it")), "no-such-topic")
         }
         C::InvalidRecord | C::InvalidTimestamp | C::UnsupportedForMessageFormat | C::UnsupportedCompressionType => {
@@ -202,8 +203,33 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
 
 /// What librdkafka calls back, for one generation of the producer.
 pub(super) struct Context {
-    pub(super) shared: Arc<Shared>,
-    pub(super) generation: u64,
+    shared: Arc<Shared>,
+    generation: u64,
+    /// For SASL OAUTHBEARER.
+    tokens: Option<Arc<Tokens>>,
+    /// Whether the keeper knows that this producer is of no more use.
+    lost: AtomicBool,
+    /// Whether it is so because it may write nothing at all.
+    denied: AtomicBool,
+}
+
+impl Context {
+    pub(super) fn new(shared: Arc<Shared>, generation: u64, tokens: Option<Arc<Tokens>>) -> Self {
+        Context { shared, generation, tokens, lost: AtomicBool::new(false), denied: AtomicBool::new(false) }
+    }
+
+    /// Tells the keeper, once, to start another producer.
+    pub(super) fn give_up(&self, reason: impl Into<String>) {
+        if !self.lost.swap(true, Ordering::AcqRel) {
+            // Without a keeper the producer is being dropped, and needs no successor.
+            let _ = self.shared.notices.send(Notice::Fatal(self.generation, reason.into()));
+        }
+    }
+
+    /// What the brokers say to every record of a producer that failed because it may write nothing.
+    pub(super) fn denial(&self) -> Option<RDKafkaErrorCode> {
+        self.denied.load(Ordering::Acquire).then_some(RDKafkaErrorCode::ClusterAuthorizationFailed)
+    }
 }
 
 impl ProducerContext for Context {
@@ -213,9 +239,10 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => pending.store(),
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let mut code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                 if code == RDKafkaErrorCode::Fatal {
-                    self.shared.give_up(self.generation, error.to_string());
+                    self.give_up(error.to_string());
+                    code = self.denial().unwrap_or(code);
                 }
                 pending.fail(message.topic(), code);
             }
@@ -224,6 +251,13 @@ impl ProducerContext for Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("no [kafka] sasl settings say where tokens come from")?;
+        Ok(tokens.token()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log(level, facility, line);
     }
@@ -237,7 +271,11 @@ impl ClientContext for Context {
                     let _ = self.shared.notices.send(Notice::Unreachable); // no keeper: being dropped
                 }
             }
-            Some(Fatal) => self.shared.give_up(self.generation, reason),
+            Some(Fatal) => {
+                // The cause is only in the text: "Fatal error: CLUSTER_AUTHORIZATION_FAILED: …", when it is given no producer id.
+                self.denied.store(reason.contains("AUTHORIZATION_FAILED") || reason.contains("uthorization failed"), Ordering::Release);
+                self.give_up(reason);
+            }
             Some(BrokerTransportFailure | OperationTimedOut) => {
                 tracing::debug!("Kafka: {reason}");
                 *self.shared.trouble.lock() = reason.into_owned();
@@ -271,6 +309,7 @@ mod tests {
             (C::ClusterAuthorizationFailed, "unauthorized"),
             (C::PolicyViolation, "quota"),
             (C::ThrottlingQuotaExceeded, "quota"),
+            (C::UnknownPartition, "no-such-partition"),
             (C::UnknownTopicOrPartition, "no-such-topic"),
             (C::UnknownTopic, "no-such-topic"),
             (C::InvalidRecord, "invalid-record"),

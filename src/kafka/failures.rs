@@ -80,8 +80,18 @@ impl Failures {
         let mut last = self.troubles.lock();
         if !matches!(*last, Some((same, spoke)) if same == code && now.duration_since(spoke) < QUIET) {
             *last = Some((code, now));
-            tracing::warn!("Kafka: {reason} ({code})");
+            tracing::warn!("Kafka: {reason} ({code}){}", advice(code));
         }
+    }
+}
+
+/// What to do about it, where that is known.
+pub(super) fn advice(code: RDKafkaErrorCode) -> &'static str {
+    match code {
+        RDKafkaErrorCode::Authentication => "; are sasl.mechanism, sasl.username and sasl.password those of a Kafka user?",
+        RDKafkaErrorCode::SSL => "; does tls.ca name the authority of the brokers' certificates, and is their name in them?",
+        RDKafkaErrorCode::Resolve => "; are the names in bootstrap_servers, and those that the brokers advertise, known here?",
+        _ => "",
     }
 }
 

@@ -12,14 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode};
 
 use super::{
     KafkaError,
     delivery::Notice,
-    producer::{Inner, Native},
+    native::{Native, create_missing},
+    producer::Inner,
     topics,
 };
+use crate::event::Text;
 
 /// How often it looks around.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,10 +29,12 @@ const TICK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a lost producer may take to report its records.
 const REPORTS: Duration = Duration::from_secs(2);
+/// How long until a producer that may write nothing is followed by one that asks again.
+const DENIED: Duration = Duration::from_secs(3);
 
 /// Starts the thread; it ends soon after the producer is dropped.
 pub(super) fn start(inner: &Arc<Inner>, notices: Receiver<Notice>, reachable: bool) -> Result<(), KafkaError> {
-    let mut keeper = Keeper { inner: Arc::downgrade(inner), reachable };
+    let mut keeper = Keeper { inner: Arc::downgrade(inner), reachable, lost: Vec::new() };
     let thread = std::thread::Builder::new().name("kafka-keeper".to_owned());
     thread.spawn(move || while keeper.turn(&notices) {}).map(drop).map_err(KafkaError::Thread)
 }
@@ -39,6 +43,8 @@ struct Keeper {
     inner: Weak<Inner>,
     /// What the log says.
     reachable: bool,
+    /// Producers of no more use, with the reason and since when; those that are not in service yet may come into it.
+    lost: Vec<(u64, String, Instant)>,
 }
 
 impl Keeper {
@@ -51,32 +57,49 @@ impl Keeper {
         };
         let Some(inner) = self.inner.upgrade() else { return false };
         if let Some(Notice::Fatal(generation, reason)) = notice {
-            replace(&inner, generation, &reason);
+            self.lost.push((generation, reason, Instant::now()));
+        }
+        if !self.lost.is_empty() && !inner.renewing.load(Ordering::Acquire) {
+            self.replace_lost(&inner);
+        }
+        let tokens = inner.native.load().setup.tokens.clone();
+        if let Some(Err(error)) = tokens.map(|tokens| tokens.refresh()) {
+            inner.shared.failures.trouble(RDKafkaErrorCode::Authentication, &format!("no token: {error}"));
         }
         if !self.reachable || inner.shared.suspect.load(Ordering::Acquire) {
             self.look_for_kafka(&inner);
         }
-        for topic in std::mem::take(&mut *inner.shared.doubtful.lock()) {
-            // Only that librdkafka hears the answer matters; a topic that is still refused comes up again with its next record.
-            let _ = inner.native.load().producer.client().fetch_metadata(Some(&topic), PATIENCE);
-        }
+        ask_again(&inner);
         if self.reachable {
-            inner.topics.ask_for_partitions(inner.native.load().producer.client(), PATIENCE);
+            inner.topics.ask_for_partitions(inner.native.load_full().producer.client(), PATIENCE);
         }
         inner.shared.failures.flush();
         inner.shared.bounds.look(Instant::now()); // while nothing is answered
         true
     }
 
+    /// Puts another producer in the place of the one in service, if that is lost.
+    fn replace_lost(&mut self, inner: &Inner) {
+        let present = inner.native.load_full();
+        self.lost.retain(|(generation, ..)| *generation >= present.generation);
+        let pause = if present.context().denial().is_some() { DENIED } else { Duration::ZERO };
+        if let Some((_, reason, since)) = self.lost.iter().find(|(generation, ..)| *generation == present.generation)
+            && since.elapsed() >= pause
+        {
+            replace(inner, &present, reason);
+        }
+    }
+
     /// One lost connection is no outage: only a question without an answer is.
     fn look_for_kafka(&mut self, inner: &Inner) {
         inner.shared.suspect.store(false, Ordering::Release);
-        let answer = topics::look_up(inner.native.load().producer.client(), &inner.topic_names, PATIENCE);
-        let servers = &inner.servers;
+        let native = inner.native.load_full();
+        let answer = topics::look_up(native.producer.client(), &inner.topic_names.load(), PATIENCE);
+        let servers = &native.setup.servers;
         match answer.silence {
             Some(silence) if self.reachable => {
                 self.reachable = false;
-                inner.shared.metrics.kafka_reachable.set(0);
+                inner.reachable.set(0);
                 let trouble = std::mem::take(&mut *inner.shared.trouble.lock());
                 let reason = if trouble.is_empty() { silence } else { trouble };
                 let outstanding = inner.shared.bounds.outstanding();
@@ -84,36 +107,48 @@ impl Keeper {
             }
             None if !self.reachable => {
                 self.reachable = true;
-                inner.shared.metrics.kafka_reachable.set(1);
+                inner.reachable.set(1);
                 tracing::info!(outstanding = inner.shared.bounds.outstanding(), "Kafka at {servers} answers again");
-                topics::warn_of_missing(&answer.missing);
+                answer.warn();
             }
             _ => {}
         }
     }
 }
 
-/// Puts a new producer in the place of one that librdkafka declared dead. What the old one held counts as unknown.
-fn replace(inner: &Inner, generation: u64, reason: &str) {
-    let old = inner.native.load_full();
-    if old.generation != generation {
-        return;
+/// Asks for topics that were refused as a whole; only that librdkafka hears the answer matters, and one that is still refused comes up
+/// again with its next record. Where topics are to be created, those that are met for the first time are asked for as well.
+fn ask_again(inner: &Inner) {
+    let mut open: Vec<Text> = std::mem::take(&mut *inner.shared.doubtful.lock()).into_iter().collect();
+    let (fresh, native) = (inner.topics.take_fresh(), inner.native.load_full());
+    if native.setup.create_topics.is_some() && !(open.is_empty() && fresh.is_empty()) {
+        open.extend(fresh);
+        open = topics::look_up(native.producer.client(), &open, PATIENCE).missing;
+        create_missing(&native.setup, &open);
     }
+    for topic in open {
+        let _ = native.producer.client().fetch_metadata(Some(&topic), PATIENCE);
+    }
+}
+
+/// Puts a new producer in the place of one that librdkafka declared dead. What the old one held counts as unknown.
+fn replace(inner: &Inner, old: &Native, reason: &str) {
     tracing::error!(
-        unconfirmed = old.producer.in_flight_count(),
+        unconfirmed = old.unanswered(),
         "Kafka's producer failed for good: {reason}; starting another, unconfirmed records count as unknown"
     );
     inner.shared.metrics.kafka_producer_restarts.inc();
-    old.producer.purge(PurgeConfig::default().queue().inflight());
+    old.purge();
     let start = Instant::now();
-    while old.producer.in_flight_count() > 0 && start.elapsed() < REPORTS {
+    while old.unanswered() > 0 && start.elapsed() < REPORTS {
         std::thread::sleep(Duration::from_millis(10));
     }
     loop {
-        match Native::start(&inner.client_config, generation + 1, &inner.shared) {
+        match Native::start(&old.setup, &inner.shared) {
             Ok(native) => {
+                let generation = native.generation;
                 inner.native.store(Arc::new(native));
-                inner.generation.send_replace(generation + 1);
+                inner.announce(generation);
                 return;
             }
             Err(error) if inner.shared.bounds.is_closed() => {

@@ -20,15 +20,20 @@ mod bounds;
 mod delivery;
 mod embedded;
 mod failures;
+mod findings;
+mod inspection;
 mod keeper;
 mod limits;
+mod native;
 mod pace;
 mod partition;
 mod plain;
 mod producer;
 mod reader;
 mod record;
+mod renewal;
 mod settings;
+mod tokens;
 mod topics;
 mod transaction;
 
@@ -37,11 +42,13 @@ use crate::config::{Place, Problem};
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
     delivery::End,
+    inspection::{Finding, Inspection, Severity, TopicFacts, inspect},
     partition::Choice,
     plain::PlainProducer,
     producer::Producer,
     reader::{ReadError, Reader, StoredRecord},
     record::{Record, RecordId, RecordIdText},
+    renewal::Renewal,
     transaction::{Failed, Marker, TransactionError, Transactor},
 };
 pub(crate) use bounds::Bounds;
@@ -67,6 +74,24 @@ pub enum KafkaError {
         /// In librdkafka's words.
         reason: String,
     },
+    /// Settings with which no Kafka answers, while one answers with those that are in service.
+    #[error("{place}: Kafka at {servers} does not answer with these settings: {reason}")]
+    Silent {
+        /// Where `bootstrap_servers` is written.
+        place: Place,
+        /// `host:port,…`
+        servers: String,
+        /// In librdkafka's words.
+        reason: String,
+    },
+    /// A former change of the cluster goes on.
+    #[error("{place}: cluster \"{name}\" still answers for records that it was given before its last change")]
+    Busy {
+        /// Where `bootstrap_servers` is written.
+        place: Place,
+        /// The cluster.
+        name: String,
+    },
     /// The embedded cluster does not start.
     #[error("the embedded Kafka does not start: {0}; is there a free loopback port?")]
     Embedded(String),
@@ -84,6 +109,15 @@ impl KafkaError {
                 Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
             }
             KafkaError::Settings { place, reason } => Some(Problem::new(place, format!("librdkafka refuses these settings: {reason}"))),
+            KafkaError::Silent { place, servers, reason } => {
+                let problem = Problem::new(place, format!("Kafka at {servers} does not answer with these settings: {reason}"));
+                Some(problem.help("the cluster in service answers and goes on; `hookgate check --connect` says more"))
+            }
+            KafkaError::Busy { place, name } => {
+                let problem =
+                    Problem::new(place, format!("cluster \"{name}\" still answers for records that it was given before its last change"));
+                Some(problem.help("reload again in a moment; it takes at most drain_timeout_ms"))
+            }
             KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
         }
     }

@@ -95,6 +95,13 @@ impl Partitions {
         }
     }
 
+    /// No more than these, whatever was learned before.
+    pub(super) fn limit(&self, most: usize) {
+        if let Some(most) = i32::try_from(most).ok().filter(|most| *most > 0) {
+            self.count.fetch_min(most, Ordering::Relaxed);
+        }
+    }
+
     /// Whether Kafka should be asked; then not again for a while, whatever it answers. An unknown count is asked for each time.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         if !self.wanted.load(Ordering::Relaxed) {

@@ -12,33 +12,29 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rdkafka::{
-    ClientConfig,
-    error::KafkaError as NativeError,
-    producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer},
-    types::RDKafkaErrorCode,
-};
+use prometheus_client::metrics::gauge::Gauge;
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     KafkaError, Record,
     bounds::Bounds,
-    delivery::{Context, End, Pending, Shared},
+    delivery::{End, Pending, Shared},
     embedded::Embedded,
     failures::Failures,
-    keeper, limits,
+    keeper,
+    native::{Ground, Native},
     partition::Chance,
-    settings,
-    topics::{self, Topics},
+    renewal::Former,
+    settings::{self, Setup},
+    topics::Topics,
 };
 use crate::{
     config::{Bootstrap, Kafka},
     event::{Outcome, Text},
-    metrics::Metrics,
+    metrics::{Label, Metrics},
 };
 
-/// How long the start waits for Kafka before it goes on without.
-const START_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a purge may take to report every record, and how often it is repeated for records that were just coming in.
 const PURGE_PATIENCE: Duration = Duration::from_millis(200);
 const PURGES: usize = 20;
@@ -49,84 +45,50 @@ const PURGES: usize = 20;
 /// [`Producer::drain`] first.
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What the keeper sees, too. Fields are dropped in order: librdkafka's producer before the embedded cluster.
 pub(super) struct Inner {
     pub(super) native: ArcSwap<Native>,
-    /// The generation of `native`, for those who wait for the next one.
+    /// The newest generation that takes records, for those who wait for it.
     pub(super) generation: watch::Sender<u64>,
     pub(super) shared: Arc<Shared>,
-    pub(super) client_config: ClientConfig,
-    pub(super) servers: String,
+    /// 1 while Kafka answers.
+    pub(super) reachable: Gauge,
     /// The configured topics.
-    pub(super) topic_names: Vec<Text>,
+    pub(super) topic_names: ArcSwap<Vec<Text>>,
     pub(super) topics: Topics,
-    embedded: Option<Embedded>,
-}
-
-/// One librdkafka producer; another follows when it fails for good.
-pub(super) struct Native {
-    pub(super) producer: ThreadedProducer<Context>,
-    pub(super) generation: u64,
-}
-
-impl Native {
-    pub(super) fn start(config: &ClientConfig, generation: u64, shared: &Arc<Shared>) -> Result<Self, NativeError> {
-        let producer = config.create_with_context(Context { shared: Arc::clone(shared), generation })?;
-        Ok(Native { producer, generation })
-    }
-
-    /// Hands the record to librdkafka; gives the rest back when it does not take it.
-    fn enqueue(&self, record: &Record, partition: Option<i32>, pending: Box<Pending>) -> Result<(), (RDKafkaErrorCode, Box<Pending>)> {
-        let native = BaseRecord {
-            topic: record.topic.as_ref(),
-            partition,
-            payload: Some(record.value.as_ref()),
-            key: record.key.as_deref(),
-            timestamp: i64::try_from(record.timestamp_ms).ok(),
-            headers: record.native_headers(),
-            delivery_opaque: pending,
-        };
-        self.producer.send::<[u8], [u8]>(native).map_err(|(error, back)| {
-            let code = match error {
-                NativeError::Nul(_) => RDKafkaErrorCode::InvalidTopic,
-                error => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-            };
-            (code, back.delivery_opaque)
-        })
-    }
+    /// Held off by a renewal: nobody else puts another producer in place meanwhile.
+    pub(super) renewing: AtomicBool,
+    /// Those that were replaced and still hold records.
+    pub(super) former: Former,
+    pub(super) embedded: Option<Embedded>,
 }
 
 impl Producer {
     /// Checks what [`Producer::connect`] would refuse, without connecting.
     ///
     /// # Errors
-    /// The first property that librdkafka does not take.
+    /// The first property that librdkafka does not take; certificates and keys that it cannot use.
     pub fn check(config: &Kafka) -> Result<(), KafkaError> {
-        settings::client_config(config, "127.0.0.1:1").map(drop)
+        let client = settings::client_config(config, "127.0.0.1:1")?;
+        if config.tls.is_some() { settings::try_out(config, &client) } else { Ok(()) }
     }
 
-    /// Starts a producer, and asks Kafka for the configured topics and what they take, so that their first records need not wait. Blocks
-    /// meanwhile, milliseconds as a rule and never more than about ten seconds; a Kafka that does not answer is logged after three and
-    /// does not hinder the start.
+    /// Starts a producer, and asks Kafka for the configured topics and what they take, so that their first records need not wait; creates
+    /// those that are missing, where that is wanted. Blocks meanwhile, milliseconds as a rule and never more than about ten seconds; a
+    /// Kafka that does not answer is logged after three and does not hinder the start.
     ///
     /// # Errors
     /// Settings that librdkafka does not take; no embedded cluster.
     pub fn connect(config: &Kafka, topics: &[Text], metrics: Arc<Metrics>) -> Result<Self, KafkaError> {
-        let mut topic_names = topics.to_vec();
-        topic_names.sort();
-        topic_names.dedup();
+        let topic_names = sorted(topics);
         let embedded = match &config.bootstrap {
             Bootstrap::Embedded => Some(Embedded::start(&topic_names, config.embedded_partitions)?),
             Bootstrap::Servers(_) => None,
         };
-        let servers = match (&config.bootstrap, &embedded) {
-            (Bootstrap::Servers(servers), _) => servers.clone(),
-            (Bootstrap::Embedded, embedded) => embedded.as_ref().map(|embedded| embedded.address.clone()).unwrap_or_default(),
-        };
-        let client_config = settings::client_config(config, &servers)?;
+        let servers = servers(config, embedded.as_ref());
         let (notices, notices_in) = mpsc::channel();
         let shared = Arc::new(Shared {
             bounds: Bounds::new(
@@ -140,25 +102,40 @@ impl Producer {
             suspect: AtomicBool::new(false),
             doubtful: Mutex::default(),
             trouble: Mutex::default(),
-            sound: AtomicU64::new(0),
+            generations: AtomicU64::new(0),
         });
-        let native = Native::start(&client_config, 0, &shared).map_err(|error| settings::explain(config, error))?;
-        let mut inner = Inner {
-            native: ArcSwap::from_pointee(native),
-            generation: watch::Sender::new(0),
-            shared,
-            client_config,
-            servers,
-            topics: Topics::new(&topic_names, &metrics),
-            topic_names,
-            embedded,
-        };
-        let reachable = inner.greet();
-        if reachable && inner.embedded.is_none() {
-            inner.learn_limits(config)?;
+        if let Some(Embedded { address, .. }) = &embedded {
+            let topic = topic_names.first().map_or("TOPIC", |topic| topic.as_ref());
+            tracing::info!("embedded Kafka at {address}; nothing is kept on disk; read with: kcat -b {address} -t {topic} -C");
         }
-        let inner = Arc::new(inner);
-        keeper::start(&inner, notices_in, reachable)?;
+        let counters = Topics::new(&topic_names, &metrics);
+        let ground = Ground { config, topics: &topic_names, shared: &shared, counters: &counters, is_real: embedded.is_none() };
+        let (native, answer) = ground.open(Setup::new(config, &servers, None)?)?;
+        counters.learn(&answer);
+        let silence = answer.silence;
+        let reachable = metrics.kafka_reachable.get_or_create_owned(&Label::from(config.name.as_str()));
+        reachable.set(i64::from(silence.is_none()));
+        match &silence {
+            Some(silence) => {
+                tracing::error!(
+                    "Kafka at {servers} does not answer: {silence}; starting without it, what waits for it is not acknowledged"
+                );
+            }
+            None if embedded.is_none() => tracing::info!("Kafka at {servers} answers"),
+            None => {}
+        }
+        let inner = Arc::new(Inner {
+            generation: watch::Sender::new(native.generation),
+            native: ArcSwap::from_pointee(native),
+            shared,
+            reachable,
+            topic_names: ArcSwap::from_pointee(topic_names),
+            topics: counters,
+            renewing: AtomicBool::new(false),
+            former: Former::default(),
+            embedded,
+        });
+        keeper::start(&inner, notices_in, silence.is_none())?;
         Ok(Producer { inner })
     }
 
@@ -174,38 +151,50 @@ impl Producer {
             return end.tell(Outcome::Unknown(Text::from_static("the way to Kafka is being closed")));
         };
         let counters = topics.counters(&record.topic);
-        let partition = counters.partitions.choose(record.partition, Chance::now);
         let mut pending = Box::new(Pending::new(end, bytes, counters, shared));
         loop {
-            let (code, back, generation) = {
+            // The first generation that may take it.
+            let generation = {
                 let native = self.inner.native.load();
-                match native.enqueue(&record, partition, pending) {
-                    Ok(()) => return,
-                    Err((code, back)) => (code, back, native.generation),
+                if native.is_open() {
+                    // After it is known which producer takes it: another cluster may have fewer partitions.
+                    let partition = pending.partitions().choose(record.partition, Chance::now);
+                    match native.enqueue(&record, partition, pending) {
+                        Ok(()) => return,
+                        Err((RDKafkaErrorCode::Fatal, back)) if !shared.bounds.is_closed() => {
+                            native.context().give_up("a fatal error");
+                            if let Some(code) = native.context().denial() {
+                                return back.fail(&record.topic, code);
+                            }
+                            pending = back; // it was not taken, so the next producer may have it
+                            native.generation + 1
+                        }
+                        Err((code, back)) => return back.fail(&record.topic, code),
+                    }
+                } else if shared.bounds.is_closed() {
+                    return pending.fail(&record.topic, RDKafkaErrorCode::PurgeQueue);
+                } else {
+                    native.generation
                 }
             };
-            if code != RDKafkaErrorCode::Fatal || shared.bounds.is_closed() {
-                return back.fail(&record.topic, code);
-            }
-            // This record was not taken, so the next producer may have it.
-            pending = back;
-            shared.give_up(generation, "a fatal error");
             // Cannot fail: the sending side lives as long as `self`.
-            let _ = self.inner.generation.subscribe().wait_for(|next| *next > generation).await;
+            let _ = self.inner.generation.subscribe().wait_for(|newest| *newest >= generation).await;
         }
     }
 
-    /// Asks Kafka for topics that a new configuration names, so that their first records need not wait, and warns of those that are
-    /// missing. Blocks, at most about three seconds.
-    pub fn prepare(&self, topics: &[Text]) {
-        let answer = topics::look_up(self.inner.native.load().producer.client(), topics, START_PATIENCE);
-        self.inner.topics.learn(&answer);
-        topics::warn_of_missing(&answer.missing);
+    /// How many clones there are of this producer.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.inner)
     }
 
-    /// How another client of the same cluster is to be configured.
-    pub(super) fn client_config(&self) -> ClientConfig {
-        self.inner.client_config.clone()
+    /// Whether this is a clone of `other`.
+    pub fn is(&self, other: &Producer) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// How another client of the same cluster is to be set up, as long as nothing changes.
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.inner.native.load().setup)
     }
 
     /// The partition of a record, if its key does not choose it.
@@ -240,7 +229,8 @@ impl Producer {
             if shared.bounds.outstanding() == 0 {
                 break;
             }
-            self.inner.native.load().producer.purge(PurgeConfig::default().queue().inflight());
+            self.inner.native.load().purge();
+            self.inner.former.purge();
             let _ = timeout(PURGE_PATIENCE, shared.bounds.until_empty()).await; // the loop looks again
         }
         shared.failures.flush_all();
@@ -254,56 +244,35 @@ impl Producer {
 }
 
 impl Inner {
-    /// Asks Kafka for the configured topics and says in the log what it answers; false when it does not.
-    fn greet(&self) -> bool {
-        let (servers, names) = (&self.servers, &self.topic_names);
-        if self.embedded.is_some() {
-            let topic = names.first().map_or("TOPIC", |topic| topic.as_ref());
-            tracing::info!("embedded Kafka at {servers}; nothing is kept on disk; read with: kcat -b {servers} -t {topic} -C");
-        }
-        let answer = topics::look_up(self.native.load().producer.client(), names, START_PATIENCE);
-        self.shared.metrics.kafka_reachable.set(i64::from(answer.silence.is_none()));
-        if let Some(silence) = &answer.silence {
-            tracing::error!("Kafka at {servers} does not answer: {silence}; starting without it, what waits for it is not acknowledged");
-        } else if self.embedded.is_none() {
-            tracing::info!("Kafka at {servers} answers");
-        }
-        self.topics.learn(&answer);
-        topics::warn_of_missing(&answer.missing);
-        answer.silence.is_none()
+    /// Tells those who wait that this generation takes records.
+    pub(super) fn announce(&self, generation: u64) {
+        self.generation.send_if_modified(|newest| {
+            let is_newer = *newest < generation;
+            *newest = generation.max(*newest);
+            is_newer
+        });
     }
+}
 
-    /// Asks how large batches may be, and starts librdkafka's producer once more if it has to make smaller ones.
-    fn learn_limits(&mut self, config: &Kafka) -> Result<(), KafkaError> {
-        let limits = match limits::learn(&self.client_config, &self.topic_names, START_PATIENCE) {
-            Ok(limits) => limits,
-            Err(error) => {
-                tracing::info!(
-                    "Kafka does not tell how large batches may be: {error}; lower batch.size in [kafka.properties] if it refuses them"
-                );
-                return Ok(());
-            }
-        };
-        for (topic, limit) in &limits {
-            self.topics.counters(topic).fits(limit.saturating_sub(limits::OVERHEAD_BYTES));
-        }
-        let lowest = limits.iter().min_by_key(|(_, limit)| *limit);
-        if let Some((topic, limit)) = lowest
-            && settings::limit_batches(&mut self.client_config, config, *limit)
-        {
-            tracing::info!("batches are kept to {limit} bytes, as topic {topic} takes no larger ones (max.message.bytes)");
-            let native = Native::start(&self.client_config, 1, &self.shared).map_err(|error| settings::explain(config, error))?;
-            self.native.store(Arc::new(native));
-            self.generation.send_replace(1);
-            topics::look_up(self.native.load().producer.client(), &self.topic_names, START_PATIENCE);
-        }
-        Ok(())
+/// Where the brokers are.
+pub(super) fn servers(config: &Kafka, embedded: Option<&Embedded>) -> String {
+    match (&config.bootstrap, embedded) {
+        (Bootstrap::Servers(servers), _) => servers.clone(),
+        (Bootstrap::Embedded, embedded) => embedded.map(|embedded| embedded.address.clone()).unwrap_or_default(),
     }
+}
+
+/// Each topic once.
+pub(super) fn sorted(topics: &[Text]) -> Vec<Text> {
+    let mut names = topics.to_vec();
+    names.sort();
+    names.dedup();
+    names
 }
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Producer");
-        debug.field("servers", &self.inner.servers).field("outstanding", &self.outstanding()).finish_non_exhaustive()
+        debug.field("servers", &self.inner.native.load().setup.servers).field("outstanding", &self.outstanding()).finish_non_exhaustive()
     }
 }

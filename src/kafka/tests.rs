@@ -17,6 +17,8 @@ use crate::{
     metrics::Metrics,
 };
 
+mod renewal;
+
 /// Only ever waited for when something is broken.
 const SAFETY: Duration = Duration::from_secs(30);
 const TOPIC: Text = Text::from_static("t");
@@ -120,7 +122,7 @@ async fn a_record_arrives_whole() {
     assert!(bench.metric("hookgate_records_enqueued_total{name=\"t\"} 2"));
     assert!(bench.metric("hookgate_records_confirmed_total{name=\"t\"} 2"));
     assert!(bench.metric("hookgate_records_outstanding 0"));
-    assert!(bench.metric("hookgate_kafka_reachable 1"));
+    assert!(bench.metric("hookgate_kafka_reachable{name=\"kafka\"} 1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,7 +346,7 @@ async fn a_kafka_that_is_away_does_not_hinder_the_start() {
         move || Producer::connect(&kafka, &[TOPIC], metrics).unwrap()
     });
     let producer = timeout(SAFETY, producer).await.unwrap().unwrap();
-    assert!(metrics.render().contains("hookgate_kafka_reachable 0\n"));
+    assert!(metrics.render().contains("hookgate_kafka_reachable{name=\"kafka\"} 0\n"));
     producer.send(record("x"), Receipt::nobody()).await;
     assert_eq!(producer.drain(Duration::ZERO).await, 1);
 }

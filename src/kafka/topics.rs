@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use rdkafka::{client::Client, error::KafkaError as NativeError, producer::ProducerContext, types::RDKafkaErrorCode};
 
@@ -84,12 +85,24 @@ pub(super) struct Topics {
     known: ArcSwap<HashMap<Text, Arc<Counters>>>,
     others: Arc<Counters>,
     metrics: Arc<Metrics>,
+    /// Those that nobody has asked Kafka for; as many as are known at most.
+    fresh: Mutex<Vec<Text>>,
 }
 
 impl Topics {
     pub(super) fn new(topics: &[Text], metrics: &Arc<Metrics>) -> Self {
         let known = topics.iter().map(|topic| (topic.clone(), Arc::new(Counters::new(topic, metrics)))).collect();
-        Topics { known: ArcSwap::from_pointee(known), others: Arc::new(Counters::new(OTHERS, metrics)), metrics: Arc::clone(metrics) }
+        Topics {
+            known: ArcSwap::from_pointee(known),
+            others: Arc::new(Counters::new(OTHERS, metrics)),
+            metrics: Arc::clone(metrics),
+            fresh: Mutex::default(),
+        }
+    }
+
+    /// The topics that came up since the last time, beside those that were configured.
+    pub(super) fn take_fresh(&self) -> Vec<Text> {
+        std::mem::take(&mut *self.fresh.lock())
     }
 
     pub(super) fn counters(&self, topic: &Text) -> Arc<Counters> {
@@ -105,13 +118,23 @@ impl Topics {
             }
             more
         });
-        Arc::clone(self.known.load().get(topic).unwrap_or(&self.others))
+        let known = self.known.load();
+        let Some((name, counters)) = known.get_key_value(topic) else { return Arc::clone(&self.others) };
+        self.fresh.lock().push(name.clone());
+        Arc::clone(counters)
     }
 
     /// Keeps how many partitions Kafka says that topics have.
     pub(super) fn learn(&self, answer: &Answer) {
         for (topic, count) in &answer.partitions {
             self.counters(topic).partitions.learn(*count, now_ms());
+        }
+    }
+
+    /// No more partitions than these, until more is learned: some records go to one cluster still, and some to the next.
+    pub(super) fn limit(&self, answer: &Answer) {
+        for (topic, count) in &answer.partitions {
+            self.counters(topic).partitions.limit(*count);
         }
     }
 
@@ -135,8 +158,26 @@ pub(super) struct Answer {
     pub(super) silence: Option<String>,
     /// Topics that it does not have.
     pub(super) missing: Vec<Text>,
+    /// Topics of which it says something else.
+    odd: Vec<(Text, RDKafkaErrorCode)>,
     /// How many partitions the others have.
     pub(super) partitions: Vec<(Text, usize)>,
+}
+
+impl Answer {
+    /// Says what to do about what is not as it should be.
+    pub(super) fn warn(&self) {
+        for topic in &self.missing {
+            tracing::warn!(
+                %topic,
+                "Kafka has no topic {topic}: records for it will be refused until somebody creates it \
+                 (kafka-topics.sh --create --topic {topic} --partitions N --replication-factor N, or create_topics)"
+            );
+        }
+        for (topic, code) in &self.odd {
+            tracing::warn!(%topic, "Kafka says about topic {topic}: {code}; `hookgate check --connect` says more");
+        }
+    }
 }
 
 /// Asks for each topic, so that librdkafka knows its partitions before the first record; takes no longer than `patience`.
@@ -147,7 +188,7 @@ pub(super) fn look_up<C: ProducerContext>(client: &Client<C>, topics: &[Text], p
         let silence = client.fetch_metadata(None, left()).err().map(|error| error.to_string());
         return Answer { silence, ..Answer::default() };
     }
-    let (mut open, mut partitions) = (topics.to_vec(), Vec::new());
+    let (mut open, mut partitions, mut odd) = (topics.to_vec(), Vec::new(), Vec::new());
     loop {
         let mut missing = Vec::new();
         for topic in open {
@@ -158,15 +199,15 @@ pub(super) fn look_up<C: ProducerContext>(client: &Client<C>, topics: &[Text], p
                     match error {
                         None => partitions.push((topic, found.map_or(0, |found| found.partitions().len()))),
                         Some(error) if is_absence(error) => missing.push(topic),
-                        Some(error) => tracing::warn!(%topic, "Kafka says about topic {topic}: {error}"),
+                        Some(error) => odd.push((topic, error)),
                     }
                 }
                 Err(NativeError::MetadataFetch(error)) if is_absence(error) => missing.push(topic),
-                Err(error) => return Answer { silence: Some(error.to_string()), missing: Vec::new(), partitions },
+                Err(error) => return Answer { silence: Some(error.to_string()), partitions, ..Answer::default() },
             }
         }
         if missing.is_empty() || start.elapsed() > CREATION_PATIENCE.min(patience) {
-            return Answer { silence: None, missing, partitions };
+            return Answer { silence: None, missing, odd, partitions };
         }
         open = missing;
         std::thread::sleep(Duration::from_millis(100));
@@ -176,15 +217,4 @@ pub(super) fn look_up<C: ProducerContext>(client: &Client<C>, topics: &[Text], p
 fn is_absence(error: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{LeaderNotAvailable, UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     matches!(error, LeaderNotAvailable | UnknownPartition | UnknownTopic | UnknownTopicOrPartition)
-}
-
-/// Says what to do about topics that Kafka does not have.
-pub(super) fn warn_of_missing(missing: &[Text]) {
-    for topic in missing {
-        tracing::warn!(
-            %topic,
-            "Kafka has no topic {topic}: records for it will be refused until somebody creates it \
-             (kafka-topics.sh --create --topic {topic} --partitions N --replication-factor N)"
-        );
-    }
 }

@@ -21,13 +21,19 @@ use parking_lot::{Condvar, Mutex};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _},
+    client::OAuthToken,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::KafkaError as NativeError,
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 
-use super::{KafkaError, Producer, Record, delivery, settings, topics};
+use super::{
+    KafkaError, Producer, Record, delivery,
+    settings::{self, Setup},
+    tokens::Tokens,
+    topics,
+};
 use crate::{
     config::Kafka,
     event::{Outcome, Text},
@@ -41,6 +47,8 @@ const TRANSACTION_TIMEOUT_MS: &str = "60000";
 const LINGER_MS: &str = "1";
 /// After the first failure of a record nothing more is sent in its transaction; reports of its batch may still come.
 const GRACE: Duration = Duration::from_millis(50);
+/// How long the reader of the marker waits for the question for a token.
+const TOKEN_PATIENCE: Duration = Duration::from_millis(200);
 /// Topics that are remembered to be there.
 const MOST_TOPICS: usize = 1_000;
 /// Between looks at whether the last report is done with.
@@ -109,9 +117,9 @@ impl Failed {
 pub struct Transactor {
     producer: ThreadedProducer<Context>,
     reports: Arc<Reports>,
-    group: BaseConsumer,
+    group: BaseConsumer<Group>,
     name: String,
-    cluster: Producer,
+    setup: Arc<Setup>,
     /// Topics that Kafka has.
     topics: HashSet<Text>,
 }
@@ -145,12 +153,14 @@ impl Transactor {
     /// [`TransactionError::Lost`]; to be tried again.
     pub fn open(cluster: &Producer, node: &str) -> Result<Self, TransactionError> {
         let lost = |error: &dyn std::fmt::Display| TransactionError::Lost(error.to_string());
-        let config = transactional(cluster.client_config(), node);
+        let setup = cluster.setup();
+        let config = transactional(setup.properties().into_owned(), node);
         let reports = Arc::new(Reports::default());
-        let producer: ThreadedProducer<Context> =
-            config.create_with_context(Context { reports: Arc::clone(&reports) }).map_err(|error| lost(&error))?;
-        let group = group_config(&config, node).create().map_err(|error| lost(&error))?;
-        let transactor = Transactor { producer, reports, group, name: Self::name(node), cluster: cluster.clone(), topics: HashSet::new() };
+        let context = Context { reports: Arc::clone(&reports), tokens: setup.tokens.clone() };
+        let producer: ThreadedProducer<Context> = config.create_with_context(context).map_err(|error| lost(&error))?;
+        let group = Group { tokens: setup.tokens.clone() };
+        let group = group_config(&config, node).create_with_context(group).map_err(|error| lost(&error))?;
+        let transactor = Transactor { producer, reports, group, name: Self::name(node), setup, topics: HashSet::new() };
         transactor.producer.init_transactions(PATIENCE).map_err(|error| match transactor.explain(&error, &[]) {
             TransactionError::Abort { reason, .. } => TransactionError::Lost(reason),
             other => other,
@@ -163,6 +173,9 @@ impl Transactor {
     /// # Errors
     /// [`TransactionError::Lost`]: it cannot be read now.
     pub fn marker(&self, topic: &str) -> Result<Option<Marker>, TransactionError> {
+        if self.setup.tokens.is_some() {
+            let _ = self.group.poll(TOKEN_PATIENCE); // librdkafka asks for a token when it is polled
+        }
         let mut places = TopicPartitionList::new();
         places.add_partition(topic, 0);
         let found = self.group.committed_offsets(places, PATIENCE).map_err(|error| {
@@ -180,17 +193,33 @@ impl Transactor {
         Ok(Some(Marker { number: u64::try_from(number).unwrap_or(0), owner, epoch }))
     }
 
+    /// Whether the producer of the cluster has other settings than those that it was opened with.
+    pub fn is_stale(&self, cluster: &Producer) -> bool {
+        !Arc::ptr_eq(&self.setup, &cluster.setup())
+    }
+
+    /// How long records may wait for company.
+    pub fn linger(cluster: &Producer) -> Duration {
+        let millis = cluster.setup().client_config.get("linger.ms").and_then(|text| text.parse().ok());
+        Duration::from_millis(millis.unwrap_or_default())
+    }
+
+    /// Whether what counts for Kafka's limits is the size of a record as it is.
+    pub fn is_plain(cluster: &Producer) -> bool {
+        cluster.setup().client_config.get("compression.type").is_none_or(|compression| compression == "none")
+    }
+
     /// Begins a transaction and sends records and the marker in it; Kafka has them when it returns, and shows them to nobody yet.
     ///
     /// # Errors
     /// [`TransactionError`]; after [`TransactionError::Abort`], and [`TransactionError::NoMarkerTopic`], it is still open.
-    pub fn send(&mut self, records: &[&Record], topic: &str, marker: Marker) -> Result<(), TransactionError> {
+    pub fn send(&mut self, cluster: &Producer, records: &[&Record], topic: &str, marker: Marker) -> Result<(), TransactionError> {
         self.producer.begin_transaction().map_err(|error| self.explain(&error, &[]))?;
         self.look_up(records)?;
         self.reports.begin();
         for (index, record) in records.iter().enumerate() {
             self.reports.sent();
-            if let Err(code) = self.enqueue(record, index) {
+            if let Err(code) = self.enqueue(record, cluster.partition(record), index) {
                 self.reports.came(Some((index, code)));
             }
         }
@@ -255,10 +284,10 @@ impl Transactor {
         code(&error)
     }
 
-    fn enqueue(&self, record: &Record, index: usize) -> Result<(), RDKafkaErrorCode> {
+    fn enqueue(&self, record: &Record, partition: Option<i32>, index: usize) -> Result<(), RDKafkaErrorCode> {
         let native = BaseRecord {
             topic: record.topic.as_ref(),
-            partition: self.cluster.partition(record),
+            partition,
             payload: Some(record.value.as_ref()),
             key: record.key.as_deref(),
             timestamp: i64::try_from(record.timestamp_ms).ok(),
@@ -461,9 +490,39 @@ impl Reports {
 
 struct Context {
     reports: Arc<Reports>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+/// What the reader of the marker calls back.
+struct Group {
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl ConsumerContext for Group {}
+
+impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token(self.tokens.as_ref())
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        delivery::log(level, facility, line);
+    }
+}
+
+fn token(tokens: Option<&Arc<Tokens>>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+    Ok(tokens.ok_or("no [kafka] sasl settings say where tokens come from")?.token()?)
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token(self.tokens.as_ref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         delivery::log(level, facility, line);
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{Delivery, OnRefusal},
-    event::{Outcome, Receipt, Text},
+    event::{Outcome, Receipt, Refusal, Text},
     kafka::{End, Producer, Record},
 };
 
@@ -51,6 +51,14 @@ impl Kept {
 
     pub(super) fn producer(&self) -> &Producer {
         &self.producer
+    }
+
+    /// Ends a record that is refused before it is sent.
+    pub(super) fn refuse(&self, record: Record, refusal: Refusal, receipt: Receipt) {
+        match &self.letters {
+            Some(letters) => letters.add(record, refusal, Stay { receipt, pass: None }),
+            None => receipt.settle(Outcome::Refused(refusal)),
+        }
     }
 
     /// Sends a record when its lane has room.

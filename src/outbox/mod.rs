@@ -1,8 +1,9 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). A way goes on with what it was made for
-//! until the plan that holds it is gone.
+//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). Another configuration is taken in two
+//! steps, [`Outbox::renew`] and [`Renewal::commit`], so that it can be refused as a whole. A cluster that stays keeps its producer, which
+//! changes inside; a way to a cluster that goes holds on to it until the plan that the way belongs to is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
@@ -10,6 +11,7 @@ mod kept;
 mod lane;
 mod once;
 mod refused;
+mod renewal;
 mod way;
 
 use std::{
@@ -18,25 +20,34 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use self::{lane::Lanes, once::Once, refused::Letters};
 pub use self::{
     once::{Past, Together},
+    renewal::Renewal,
     way::Way,
 };
-use self::{lane::Lanes, once::Once, refused::Letters};
 use crate::{
     config::{Config, Delivery, Guarantee, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
-    kafka::{KafkaError, Producer, Transactor},
+    kafka::{Inspection, KafkaError, Producer, Transactor},
     metrics::Metrics,
 };
 
-/// Every cluster that records can go to.
+/// Every cluster that records can go to; clones share it.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    clusters: Arc<HashMap<String, Cluster>>,
+    clusters: Arc<ArcSwap<Clusters>>,
+    /// Clusters that the configuration no longer names, while records are on their way to them.
+    leaving: Arc<Mutex<Vec<Cluster>>>,
+    /// What former processes left, for transactions.
+    past: Option<Arc<Past>>,
 }
+
+type Clusters = HashMap<String, Cluster>;
 
 /// One cluster with everything that is on its way to it.
 #[derive(Clone, Debug)]
@@ -71,6 +82,11 @@ impl Door {
     fn opened(&self) -> Option<&Once> {
         self.open.get()?.as_ref()
     }
+
+    /// How many clones of the cluster's producer it holds.
+    fn holders(&self) -> usize {
+        usize::from(self.settings.is_some()) + usize::from(self.opened().is_some())
+    }
 }
 
 impl Cluster {
@@ -93,6 +109,27 @@ impl Cluster {
         })
     }
 
+    /// The same cluster under another configuration: who is under way to it stays so.
+    fn renewed(&self, kafka: &Kafka) -> Self {
+        let dead_letter_topic: Text = kafka.dead_letter_topic.as_str().into();
+        let letters = if dead_letter_topic == self.dead_letter_topic { self.letters.clone() } else { OnceLock::new() };
+        Cluster { dead_letter_topic, letters, ..self.clone() }
+    }
+
+    /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
+    async fn drain(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        if let Some(letters) = self.letters.get() {
+            let _ = timeout(patience, letters.until_settled(&self.producer)).await; // what is left is counted below
+        }
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let once = match self.once.opened() {
+            Some(once) => once.drain(left()).await,
+            None => 0,
+        };
+        once + self.producer.drain(left()).await
+    }
+
     /// Who writes dead letters; must be called in a runtime.
     fn letters(&self) -> Letters {
         let start = || Letters::start(self.producer.clone(), self.dead_letter_topic.clone(), Arc::clone(&self.metrics));
@@ -101,9 +138,13 @@ impl Cluster {
 }
 
 impl Outbox {
+    fn new(clusters: Clusters, past: Option<Arc<Past>>) -> Self {
+        Outbox { clusters: Arc::new(ArcSwap::from_pointee(clusters)), leaving: Arc::default(), past }
+    }
+
     /// No cluster: nothing is produced.
     pub fn closed() -> Self {
-        Outbox { clusters: Arc::default() }
+        Outbox::new(Clusters::new(), None)
     }
 
     /// Connects to every cluster; `past` is what former processes left. Blocks like [`Producer::connect`].
@@ -116,7 +157,7 @@ impl Outbox {
         for kafka in config.all_clusters() {
             clusters.insert(kafka.name.clone(), Cluster::connect(config, kafka, past.as_ref(), metrics)?);
         }
-        Ok(Outbox { clusters: Arc::new(clusters) })
+        Ok(Outbox::new(clusters, past))
     }
 
     /// Checks what [`Outbox::open`] would refuse, without connecting.
@@ -136,13 +177,24 @@ impl Outbox {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// Asks every cluster about itself and the topics that the configuration can write to, without [`Outbox::open`]: nothing is written
+    /// and nothing created. Blocks, at most about half a minute for each.
+    ///
+    /// # Errors
+    /// The first cluster whose settings librdkafka does not take.
+    pub fn inspect(config: &Config) -> Result<Vec<Inspection>, KafkaError> {
+        let largest_bytes = config.mqtt.max_payload_bytes.min(config.mqtt.max_packet_bytes as usize);
+        config.all_clusters().map(|kafka| crate::kafka::inspect(kafka, &topics(config, kafka), largest_bytes)).collect()
+    }
+
     /// How the records of a route leave; `None`: its cluster, or what it needs to be exactly once, is not there. Must be called in a
     /// runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
-        if self.clusters.is_empty() {
+        let clusters = self.clusters.load();
+        if clusters.is_empty() {
             return Some(Way::nowhere());
         }
-        let cluster = self.clusters.get(&delivery.cluster.value)?;
+        let cluster = clusters.get(&delivery.cluster.value)?;
         let once = match delivery.guarantee {
             Guarantee::AtLeastOnce => None,
             Guarantee::ExactlyOnce => Some(cluster.once.enter()?),
@@ -151,39 +203,22 @@ impl Outbox {
     }
 
     /// The producer of the cluster of `[kafka]`.
-    pub fn producer(&self) -> Option<&Producer> {
-        self.clusters.get(Kafka::DEFAULT).map(|cluster| &cluster.producer)
-    }
-
-    /// Asks every cluster for the topics that a new configuration names. Blocks, at most about three seconds for each.
-    pub fn prepare(&self, config: &Config) {
-        for kafka in config.all_clusters() {
-            if let Some(cluster) = self.clusters.get(&kafka.name) {
-                cluster.producer.prepare(&topics(config, kafka));
-            }
-        }
+    pub fn producer(&self) -> Option<Producer> {
+        self.clusters.load().get(Kafka::DEFAULT).map(|cluster| cluster.producer.clone())
     }
 
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
-        self.clusters.values().find_map(|cluster| cluster.producer.embedded_address())
+        self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
     }
 
     /// Waits until everything is answered, at most `patience`, then closes for good. Returns how many records were still unconfirmed.
     pub async fn drain(&self, patience: Duration) -> usize {
         let mut draining = tokio::task::JoinSet::new();
-        for cluster in self.clusters.values() {
-            let (producer, letters) = (cluster.producer.clone(), cluster.letters.get().cloned());
-            draining.spawn(async move {
-                let deadline = Instant::now() + patience;
-                if let Some(letters) = letters {
-                    let _ = timeout(patience, letters.until_settled(&producer)).await; // what is left is counted below
-                }
-                producer.drain(deadline.saturating_duration_since(Instant::now())).await
-            });
-            if let Some(once) = cluster.once.opened().cloned() {
-                draining.spawn(async move { once.drain(patience).await });
-            }
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        let present = self.clusters.load_full();
+        for cluster in present.values().chain(&leaving).cloned() {
+            draining.spawn(async move { cluster.drain(patience).await });
         }
         draining.join_all().await.into_iter().sum()
     }

@@ -16,7 +16,7 @@ use tokio::sync::{
 use super::kept::Stay;
 use crate::{
     event::{Header, Outcome, Refusal, Text, now_ms},
-    kafka::{End, Producer, Record},
+    kafka::{Choice, End, Producer, Record},
     metrics::{Metrics, ReasonLabel},
 };
 
@@ -122,19 +122,28 @@ pub(super) fn dead(record: Record, refusal: &Refusal, topic: &Text, now_ms: u64)
         header("reason", refusal.text().clone()),
         header("time", now_ms.to_string().into()),
     ]);
-    Record { topic: topic.clone(), headers, ..record }
+    // By its key: the partition that it was to have is another topic's.
+    Record { topic: topic.clone(), headers, partition: Choice::default(), ..record }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::RecordId;
 
     #[test]
     fn a_letter_is_the_record_with_the_reason() {
         let header = |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
-        let own = header("event-id", "00ff");
-        let headers = vec![own.clone()];
-        let record = Record { topic: "t".into(), key: Some("k".into()), value: "v".into(), headers, timestamp_ms: 7, ..Record::default() };
+        let own = header("verified", "true");
+        let record = Record {
+            topic: "t".into(),
+            key: Some("k".into()),
+            partition: Choice::Fixed(3),
+            value: "v".into(),
+            id: Some(RecordId { event: 255, part: 0 }),
+            headers: vec![own.clone()],
+            timestamp_ms: 7,
+        };
         let letter = dead(record.clone(), &Refusal::TooLarge("a record of 9 bytes".into()), &"dead".into(), 12);
         let expected = [
             own,
@@ -143,6 +152,6 @@ mod tests {
             header("reason", "a record of 9 bytes"),
             header("time", "12"),
         ];
-        assert_eq!(letter, Record { topic: "dead".into(), headers: expected.to_vec(), ..record });
+        assert_eq!(letter, Record { topic: "dead".into(), headers: expected.to_vec(), partition: Choice::default(), ..record });
     }
 }

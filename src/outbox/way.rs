@@ -3,7 +3,7 @@
 use super::{Cluster, kept::Kept, once::Once};
 use crate::{
     config::{Ack, Delivery, OnRefusal},
-    event::{Origin, Outcome, Receipt, Text},
+    event::{Origin, Outcome, Receipt, Refusal, Text},
     kafka::{Producer, Record},
 };
 
@@ -88,6 +88,15 @@ impl Way {
         match &self.once {
             Some(once) => once.has(origin).await,
             None => false,
+        }
+    }
+
+    /// Ends a record that could not be made as its route says, as if Kafka had refused it.
+    pub fn refuse(&self, record: Record, refusal: Refusal, receipt: Receipt) {
+        match &self.out {
+            _ if self.told_at_once => receipt.settle(Outcome::Stored),
+            Out::Nowhere | Out::Straight(_) => receipt.settle(Outcome::Refused(refusal)),
+            Out::Kept(kept) => kept.refuse(record, refusal, receipt),
         }
     }
 

@@ -231,7 +231,10 @@ impl Pipeline {
         for made in route::records(route, scope, shaping, &self.metrics) {
             match made {
                 Ok(record) => route.way.send(record, receipt.clone()).await,
-                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
+                Err(unmade) => {
+                    let route::Unmade { record, refusal } = *unmade;
+                    route.way.refuse(record, refusal, receipt.clone());
+                }
             }
         }
     }
@@ -252,7 +255,10 @@ impl Pipeline {
                         route.way.send(record, receipt.clone()).await;
                     }
                 }
-                Err(refusal) => receipt.clone().settle(Outcome::Refused(refusal)),
+                Err(unmade) => {
+                    let route::Unmade { record, refusal } = *unmade;
+                    route.way.refuse(record, refusal, receipt.clone());
+                }
             }
         }
     }

@@ -27,6 +27,7 @@ const MOST_TOPICS: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Recipe {
     topic: Words,
+    as_written: Text,
     /// What the topic's template has rendered to.
     topics: RwLock<HashSet<Text>>,
     key: Words,
@@ -144,6 +145,7 @@ impl Recipe {
         };
         Some(Recipe {
             topic: Words::new(&record.topic, route),
+            as_written: record.topic.to_string().into(),
             topics: RwLock::default(),
             key: Words::new(&record.key, route),
             headers: headers.collect(),
@@ -240,8 +242,13 @@ impl Recipe {
         })
     }
 
+    /// The topic's template, for records that have no topic.
+    pub(super) fn topic_as_written(&self) -> Text {
+        self.as_written.clone()
+    }
+
     /// A record cannot be made as the route says: counted and logged.
-    pub(super) fn refuse(&self, route: &str, unfit: &Unfit, metrics: &Metrics) {
+    pub(super) fn complain(&self, route: &str, unfit: &Unfit, metrics: &Metrics) {
         let label = ReasonLabel { name: route.to_owned(), reason: unfit.reason.to_owned() };
         metrics.records_unfit.get_or_create(&label).inc();
         if let Some(before) = self.complaints.about(unfit.reason, now_ms()) {

@@ -2,11 +2,11 @@
 
 use super::{
     plan::Route,
-    recipe::{Draft, Unfit},
+    recipe::{Draft, Recipe, Unfit},
     scope::Scope,
 };
 use crate::{
-    event::{Header, KafkaRecord, Refusal},
+    event::{Header, KafkaRecord, Refusal, Text},
     kafka::{Choice, Record, RecordId},
     metrics::Metrics,
 };
@@ -20,8 +20,17 @@ pub(super) struct Shaping {
     pub(super) records: Option<Vec<KafkaRecord>>,
 }
 
-/// A record, or why it can be given to nobody.
-pub(super) type Made = Result<Record, Refusal>;
+/// A record, or one that can be given to nobody.
+pub(super) type Made = Result<Record, Box<Unmade>>;
+
+/// A record without a topic or a partition that Kafka has.
+#[derive(Debug)]
+pub(super) struct Unmade {
+    /// What there is of it; without a topic of its own it has the route's template as one.
+    pub(super) record: Record,
+    /// Why it goes nowhere.
+    pub(super) refusal: Refusal,
+}
 
 /// The records that one event becomes on one route: the route's own, or those of its guests.
 pub(super) type Records = std::iter::Chain<std::option::IntoIter<Made>, std::vec::IntoIter<Made>>;
@@ -52,12 +61,8 @@ impl Kitchen<'_, '_> {
     fn own(&self, draft: Draft) -> Made {
         let Draft { topic, partition, key, value, headers, timestamp_ms } = draft;
         let id = self.id(0);
-        let (topic, partition) = match (topic, partition) {
-            (Ok(topic), Ok(partition)) => (topic, partition),
-            (Err(unfit), _) | (_, Err(unfit)) => return self.refuse(unfit),
-        };
         let headers = self.headers(id, headers, &[]);
-        Ok(Record { topic, key, partition, value, id: self.shown(id), headers, timestamp_ms })
+        self.addressed(topic, partition, Record { key, value, id: self.shown(id), headers, timestamp_ms, ..Record::default() })
     }
 
     fn emitted(&self, draft: Option<&Draft>, asked: Vec<KafkaRecord>) -> Vec<Made> {
@@ -68,31 +73,39 @@ impl Kitchen<'_, '_> {
     fn overlay(&self, own: Option<&Draft>, asked: KafkaRecord, part: u32) -> Option<Made> {
         let route = &self.route.name;
         let topic = match (asked.topic, own) {
-            (Some(topic), _) => topic,
-            (None, Some(Draft { topic: Ok(topic), .. })) => topic.clone(),
-            (None, Some(Draft { topic: Err(unfit), .. })) => return Some(self.refuse(unfit.clone())),
+            (Some(topic), _) => Ok(topic),
+            (None, Some(own)) => own.topic.clone(),
             (None, None) => {
                 tracing::warn!(route, "a guest asked for a record without a topic, and the route has none: not produced");
                 return None;
             }
         };
-        let partition = match own.map(|own| &own.partition) {
-            None => Choice::Key,
-            Some(Ok(choice)) => *choice,
-            Some(Err(unfit)) => return Some(self.refuse(unfit.clone())),
-        };
+        let partition = own.map_or(Ok(Choice::Key), |own| own.partition.clone());
         let event = self.scope.event;
         let key = asked.key.or_else(|| own.map_or_else(|| Some(event.client.client_id.clone().into_bytes()), |own| own.key.clone()));
         let id = self.id(part);
-        Some(Ok(Record {
-            topic,
+        let record = Record {
             key,
-            partition,
             value: asked.value.or_else(|| own.map(|own| own.value.clone())).unwrap_or_default(),
             id: self.shown(id),
             headers: self.headers(id, own.map_or_else(Vec::new, |own| own.headers.clone()), &asked.headers),
             timestamp_ms: own.map_or(event.time_ms, |own| own.timestamp_ms),
-        }))
+            ..Record::default()
+        };
+        Some(self.addressed(topic, partition, record))
+    }
+
+    /// The record with its address, if it has one; else that is counted and logged.
+    fn addressed(&self, topic: Result<Text, Unfit>, partition: Result<Choice, Unfit>, record: Record) -> Made {
+        let (topic, unfit) = match (topic, partition) {
+            (Ok(topic), Ok(partition)) => return Ok(Record { topic, partition, ..record }),
+            (Ok(topic), Err(unfit)) => (topic, unfit),
+            (Err(unfit), _) => (self.route.recipe.as_ref().map(Recipe::topic_as_written).unwrap_or_default(), unfit),
+        };
+        if let Some(recipe) = &self.route.recipe {
+            recipe.complain(&self.route.name, &unfit, self.metrics);
+        }
+        Err(Box::new(Unmade { record: Record { topic, ..record }, refusal: unfit.into() }))
     }
 
     /// The format's, the route's, those that guests gave the message, those of this route's guests, those of the record itself. Without
@@ -118,13 +131,6 @@ impl Kitchen<'_, '_> {
     /// The id, when the route's records carry it.
     fn shown(&self, id: RecordId) -> Option<RecordId> {
         self.route.recipe.as_ref().is_none_or(|recipe| recipe.has_event_id).then_some(id)
-    }
-
-    fn refuse(&self, unfit: Unfit) -> Made {
-        if let Some(recipe) = &self.route.recipe {
-            recipe.refuse(&self.route.name, &unfit, self.metrics);
-        }
-        Err(unfit.into())
     }
 }
 

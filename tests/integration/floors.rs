@@ -26,7 +26,7 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("rmqtt_codec", &["source"]),
     ("fjall", &["store"]),
     ("redis", &["redis"]),
-    ("rustls", &["source"]),
+    ("rustls", &["source", "kafka"]),
     ("tokio_rustls", &["source"]),
     ("x509_parser", &["source"]),
     ("tokio_tungstenite", &["source"]),
@@ -38,7 +38,8 @@ const ENGINES: &[(&str, &[&str])] = &[
     ("anyhow", &["bridge", "cli", "main"]),
     ("clap", &["cli"]),
     ("axum", &["admin"]),
-    ("ureq", &["cli"]),
+    ("ureq", &["cli", "kafka"]),
+    ("rustls_native_certs", &["kafka"]),
 ];
 
 fn floor(module: &str) -> Option<u8> {

@@ -193,7 +193,7 @@ async fn kafka_killed_under_load_loses_nothing_and_repeats_nothing() {
     create_topic(&kafka.address(), topic, &[]).await;
     let metrics = Metrics::new();
     let producer = connect_counted(&kafka.address(), topic, &metrics, |kafka| kafka.max_outstanding_records = 2_000);
-    let reachable = |value: u8| metrics.render().contains(&format!("hookgate_kafka_reachable {value}\n"));
+    let reachable = |value: u8| metrics.render().contains(&format!("hookgate_kafka_reachable{{name=\"kafka\"}} {value}\n"));
     assert!(reachable(1));
     let settlements = Settlements::new();
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -22,6 +22,17 @@ const CLUSTER_ID: &str = "aG9va2dhdGUtdGVzdHMtMQ";
 /// Three seconds are usual; a machine that compiles meanwhile needs more.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a node has beyond a listener for everybody.
+#[derive(Clone, Debug, Default)]
+pub struct More {
+    /// Further listeners: name, protocol, port.
+    pub listeners: Vec<(&'static str, &'static str, u16)>,
+    /// Further lines of its properties.
+    pub properties: String,
+    /// Users, as `StorageTool format --add-scram` wants them.
+    pub users: Vec<String>,
+}
+
 /// A running node; dropping it kills it.
 #[derive(Debug)]
 pub struct RealKafka {
@@ -51,15 +62,30 @@ impl RealKafka {
         }
     }
 
+    /// Starts a node with more than a listener for everybody. `None`, said aloud, when [`LIBS`] is not set.
+    #[allow(dead_code)] // for tests
+    pub fn start_more(folder: &Path, more: &More) -> Option<Result<RealKafka>> {
+        let Some(libs) = env::var_os(LIBS) else {
+            eprintln!("SKIPPED: no real Kafka, since {LIBS} is not set; `cargo xtask test` sets it");
+            return None;
+        };
+        Some(free_port().and_then(|port| RealKafka::start_all(Path::new(&libs), folder, port, more)))
+    }
+
     /// Starts a node on `port` from the jars in `libs`, on what is in `folder`, or on nothing.
     pub fn start_with(libs: &Path, folder: &Path, port: u16) -> Result<RealKafka> {
+        RealKafka::start_all(libs, folder, port, &More::default())
+    }
+
+    fn start_all(libs: &Path, folder: &Path, port: u16, more: &More) -> Result<RealKafka> {
         fs::create_dir_all(folder)?;
         let address = format!("127.0.0.1:{port}");
         let mut kafka = RealKafka { libs: libs.to_owned(), folder: folder.to_owned(), address, child: None };
-        fs::write(folder.join("server.properties"), properties(folder, port, free_port()?))?;
+        fs::write(folder.join("server.properties"), properties(folder, port, free_port()?, more))?;
         fs::write(folder.join("log4j.properties"), LOG4J)?;
         if !folder.join("data/meta.properties").exists() {
-            let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"];
+            let mut format = vec!["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"];
+            format.extend(more.users.iter().flat_map(|user| ["--add-scram", user]));
             let status = kafka.java(&format)?.status()?;
             if !status.success() {
                 return Err(kafka.error("its storage cannot be formatted"));
@@ -109,6 +135,16 @@ impl RealKafka {
         self.child.take().map(|child| child.id())
     }
 
+    /// Runs one of Kafka's tools against it, with a heap that leaves room for others.
+    #[allow(dead_code)] // for tests
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<()> {
+        let address = self.address();
+        let mut all = vec!["-Xmx128m", class, "--bootstrap-server", &address];
+        all.extend(arguments);
+        let status = self.java(&all)?.status()?;
+        if status.success() { Ok(()) } else { Err(self.error(&format!("{class} {arguments:?} ended with {status}"))) }
+    }
+
     fn java(&self, arguments: &[&str]) -> Result<Command> {
         let log = fs::File::options().create(true).append(true).open(self.log())?;
         let mut java = Command::new("java");
@@ -144,7 +180,7 @@ impl Drop for RealKafka {
 }
 
 /// A port that nobody uses just now. Kafka must know its port before it binds it, and get the same one again.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
@@ -160,23 +196,26 @@ pub fn answers(address: &str) -> bool {
     ask().is_ok()
 }
 
-fn properties(folder: &Path, port: u16, controller_port: u16) -> String {
+fn properties(folder: &Path, port: u16, controller_port: u16, more: &More) -> String {
     let data = folder.join("data");
+    let listeners: String = more.listeners.iter().map(|(name, _, port)| format!(",{name}://127.0.0.1:{port}")).collect();
+    let protocols: String = more.listeners.iter().map(|(name, protocol, _)| format!(",{name}:{protocol}")).collect();
+    let further = &more.properties;
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          log.dirs={}\n\
          num.partitions=3\n\
          auto.create.topics.enable=true\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n",
+         group.initial.rebalance.delay.ms=0\n{further}\n",
         data.display()
     )
 }

@@ -107,7 +107,7 @@ impl Worker {
         }
         self.refresh();
         loop {
-            let (first, linger) = (self.next(REFRESH), Duration::from_millis(self.settings.kafka.linger_ms));
+            let (first, linger) = (self.next(REFRESH), Transactor::linger(&self.settings.producer));
             match first {
                 Ok(Some(first)) => {
                     let batch = self.gather(first, linger);
@@ -241,7 +241,7 @@ impl Worker {
     fn note_size(&mut self, batch: &Batch) {
         let Some(record) = batch.lots.iter().flat_map(Lot::records).max_by_key(|record| record.bytes()) else { return };
         // What counts for Kafka is the size after compression.
-        if self.settings.kafka.compression == "none" && self.too_large.len() < MOST_TOPICS {
+        if Transactor::is_plain(&self.settings.producer) && self.too_large.len() < MOST_TOPICS {
             self.too_large.insert(Text::from(record.topic.to_string()), (record.bytes(), Instant::now()));
         }
     }
@@ -266,7 +266,7 @@ impl Worker {
         self.note(plan.changes);
         let (records, spots) = batch.records();
         let Some(transactor) = &mut self.transactor else { return Err(Trouble::Later(String::new())) };
-        if let Err(error) = transactor.send(&records, &plan.topic, plan.marker) {
+        if let Err(error) = transactor.send(&self.settings.producer, &records, &plan.topic, plan.marker) {
             return Err(self.undo(error, spots));
         }
         if !self.is_durable() {
@@ -302,7 +302,7 @@ impl Worker {
 
     /// Opens another transactor if the last one is gone; nothing is in doubt.
     fn be_open(&mut self) -> Result<(), Trouble> {
-        if self.transactor.is_some() {
+        if self.transactor.as_ref().is_some_and(|transactor| !transactor.is_stale(&self.settings.producer)) {
             return Ok(());
         }
         let marker = self.open().map_err(|error| Trouble::Later(error.to_string()))?;

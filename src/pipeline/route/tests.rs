@@ -108,8 +108,10 @@ fn what_is_no_topic_and_no_partition_is_refused_aloud() {
         let emitted = KafkaRecord { value: Some("x".into()), ..KafkaRecord::default() };
         for shaping in [Shaping::default(), Shaping { records: Some(vec![emitted]), ..Shaping::default() }] {
             let (made, metrics) = made(settings, publish(topic, "x"), shaping);
-            let [Err(Refusal::Other(found))] = &made[..] else { panic!("{settings} {topic}: {made:?}") };
-            assert_eq!(&**found, explanation);
+            let [Err(unmade)] = &made[..] else { panic!("{settings} {topic}: {made:?}") };
+            assert_eq!(unmade.refusal, Refusal::Other(explanation.into()));
+            let written = if reason == "illegal-topic" { settings.split('"').nth(1).unwrap() } else { "t" };
+            assert_eq!((&*unmade.record.topic, unmade.record.key.as_deref()), (written, Some(&b"c"[..])));
             let counted = format!("hookgate_records_unfit_total{{name=\"r\",reason=\"{reason}\"}} 1");
             assert!(metrics.contains(&counted), "{metrics}");
         }
@@ -129,7 +131,7 @@ fn a_template_names_a_bounded_number_of_topics() {
         records(route, &Scope::new(&event, &node), Shaping::default(), &metrics).next().unwrap()
     };
     assert!((0..10_000).all(|number| of(number).is_ok()));
-    assert!(matches!(of(10_000), Err(Refusal::Other(_))));
+    assert!(matches!(of(10_000), Err(unmade) if matches!(unmade.refusal, Refusal::Other(_))));
     assert!(of(9_999).is_ok(), "the others go on");
     assert!(metrics.render().contains("hookgate_records_unfit_total{name=\"r\",reason=\"too-many-topics\"} 1"));
 }

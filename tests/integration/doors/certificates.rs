@@ -15,19 +15,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// An authority, in a folder with what it signed.
-pub(super) struct Authority {
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Authority {
+    pub(crate) folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// Where a certificate and its key lie.
-pub(super) struct Pair {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+pub(crate) struct Pair {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -37,12 +37,12 @@ impl Authority {
         Authority { folder, issuer: Issuer::new(params, key) }
     }
 
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// Signs for a common name, or none, and DNS names; for this machine's own address too.
-    pub(super) fn sign(&self, file: &str, common_name: Option<&str>, dns: &[&str]) -> Pair {
+    pub(crate) fn sign(&self, file: &str, common_name: Option<&str>, dns: &[&str]) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(dns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
@@ -59,7 +59,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and shows a certificate or none.
-    pub(super) fn client(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Pair>) -> TlsConnector {
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Pair>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.file()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -77,22 +77,22 @@ impl Authority {
 
 impl Pair {
     /// `certificate = …, key = …` for a `tls` table.
-    pub(super) fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         format!("certificate = {}, key = {}", quoted(&self.certificate), quoted(&self.key))
     }
 }
 
 /// As TOML writes it.
-pub(super) fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
 
 /// The name by which the tests know the server.
-pub(super) fn here() -> ServerName<'static> {
+pub(crate) fn here() -> ServerName<'static> {
     ServerName::try_from("127.0.0.1").unwrap()
 }
 
 /// What the server shows to a new connection.
-pub(super) fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }

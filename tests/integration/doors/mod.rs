@@ -1,6 +1,6 @@
 //! Every kind of door: TLS, WebSocket, PROXY protocol, IPv6, and what each lets in.
 
-mod certificates;
+pub(crate) mod certificates;
 mod limits;
 mod proxy;
 mod tls;

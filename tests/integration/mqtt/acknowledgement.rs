@@ -262,6 +262,7 @@ async fn what_kafka_refuses_becomes_a_dead_letter() {
         assert_eq!((letter.key.as_deref(), &letter.value[..]), (Some(&b"device"[..]), format!("refused {flags}").as_bytes()));
         assert_eq!((header(letter, "refused-topic"), header(letter, "error")), ("t", "quota"));
         assert!(header(letter, "reason").starts_with("topic t: "), "{letter:?}");
+        assert_eq!(header(letter, "event-id").len(), 16, "as the record had it");
         assert!(header(letter, "time").parse::<u64>().unwrap() > 1_600_000_000_000);
     }
     assert_eq!(kafka.values("t", 4).await, ["good"; 4]);
@@ -352,15 +353,17 @@ async fn the_strictest_route_decides_when_the_device_is_told() {
         + &route("loose", "v", "cluster = \"late\"\nack = \"none\"");
     let gate = Gate::start(&prompt, "", &tables);
     let mut wire = gate.enter(Connect::v5("device")).await;
+    wire.publish(2, 9, "both", "0").await;
+    wire.expect_ack(4, 9, STORED).await;
     late.is_away(true);
     wire.publish(2, 1, "loose", "1").await;
     wire.expect_ack(4, 1, STORED).await;
     wire.publish(2, 2, "both", "2").await;
-    assert_eq!(prompt.values("t", 2).await, ["1", "2"]);
+    assert_eq!(prompt.values("t", 3).await, ["0", "1", "2"]);
     wire.expect_quiet().await;
     late.is_away(false);
     wire.expect_ack(4, 2, STORED).await;
-    assert_eq!(late.values("u", 1).await, ["2"]);
+    assert_eq!(late.values("u", 2).await, ["0", "2"]);
     assert_eq!(late.values("v", 1).await, ["1"]);
     late.answers(&[QUOTA]); // the worst outcome holds
     wire.publish(2, 3, "both", "3").await;

@@ -201,7 +201,7 @@ async fn retained_messages_are_listed_and_forgotten() {
 async fn health_metrics_and_refusals() {
     let desk = Desk::open("").await;
     assert_eq!(desk.get("/health").await["ok"], true);
-    desk.until("Kafka answers", "/health", |_| desk.gate.bridge.metrics().kafka_reachable.get() == 1).await;
+    desk.until("Kafka answers", "/health", |_| desk.gate.bridge.metrics().kafka_reachable.get_or_create(&"kafka".into()).get() == 1).await;
     assert_eq!(desk.get("/ready").await["ok"], true);
     let url = format!("{}/metrics", desk.url);
     let agent = desk.agent.clone();
