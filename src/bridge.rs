@@ -26,7 +26,10 @@ use crate::{
     outbox::{Outbox, Past, Renewal},
     pipeline::{Pipeline, Plan},
     registry::{Difference, Guests, Registry, States, Watch},
-    source::mqtt::{Broker, BrokerError},
+    source::{
+        downlink::Downlinks,
+        mqtt::{Broker, BrokerError},
+    },
     store::Store,
 };
 
@@ -37,6 +40,7 @@ const DIFFERENCES: usize = 1_000;
 #[derive(Debug)]
 pub struct Bridge {
     broker: Broker,
+    downlinks: Downlinks,
     admin: Option<Admin>,
     store: Option<Store>,
     works: Arc<Works>,
@@ -87,6 +91,11 @@ impl Bridge {
             BrokerError::Doors(problems) => StartError::Problems(problems),
             error => StartError::Failed(anyhow::Error::new(error).context("opening the doors")),
         })?;
+        let downlinks = Downlinks::new(broker.hand(), &pipeline);
+        downlinks.start(&config, &outbox).await.map_err(|error| match error.problem() {
+            Some(problem) => StartError::Problems(vec![problem]),
+            None => StartError::Failed(error.into()),
+        })?;
         let opened = match &config.admin {
             Some(admin) => Some(Admin::start(admin.bind.value, Arc::clone(&metrics)).await.context("opening the admin interface")?),
             None => None,
@@ -98,7 +107,7 @@ impl Bridge {
             tokio::spawn(operators::answer(commands, broker.inspector(), Arc::downgrade(&works)));
             admin
         });
-        Ok(Bridge { broker, admin, store, works })
+        Ok(Bridge { broker, downlinks, admin, store, works })
     }
 
     /// The listeners' names and bound addresses, in configuration order.
@@ -134,6 +143,10 @@ impl Bridge {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let problems = Downlinks::check(&config);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let guests = self.works.registry.load(&config, &present.guests).await?;
         let access = read_access(&config).await?;
         let swapped = works::changed(&present.guests, &guests);
@@ -141,8 +154,13 @@ impl Bridge {
         let plan = plan(&config, &access, renewal.next(), &guests)
             .map_err(|error| vec![Problem::new(&config.kafka.place.place, error.to_string())])?;
         self.broker.reconfigure(&config)?;
+        // A downlink that changes ends on the plan that it began with.
+        self.downlinks.retire(&config, Duration::from_millis(config.kafka.drain_timeout_ms)).await;
         renewal.commit();
         self.works.pipeline.install(plan);
+        if let Err(error) = self.downlinks.start(&config, &self.works.outbox).await {
+            tracing::error!(%error, "a downlink does not start; the next reload tries again");
+        }
         self.works.metrics.config_reloads.inc();
         let guests = self.works.registry.commit(guests, &present.guests).await;
         *present = Present { config, guests, access };
@@ -285,6 +303,7 @@ impl Bridge {
             admin.drain();
         }
         self.works.pipeline.hurry();
+        self.downlinks.drain(deadline).await;
         self.broker.drain(deadline).await;
         self.works.pipeline.flush_captures(deadline).await;
         // What goes exactly once is noted in the store before Kafka has it.
@@ -388,6 +407,7 @@ pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
     }
     problems.extend(read_access(&config).await.err().unwrap_or_default());
     problems.extend(Broker::check(&config));
+    problems.extend(Downlinks::check(&config));
     problems.extend(Outbox::check(&config).err().into_iter().flatten().filter_map(|error| error.problem()));
     problems.sort();
     problems.dedup();

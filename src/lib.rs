@@ -18,14 +18,15 @@
 //! ```text
 //!  7  main, cli      command line, exit codes; a file per verb
 //!  6  bridge         builds bottom-up, drains top-down, reloads as a whole
-//!  5  source         where events come from: the embedded MQTT broker; the only place that names the codec and rumqttd
+//!  5  source         where events come from: the embedded MQTT broker, the only place that names the codec and rumqttd; and the way down,
+//!                    Kafka → guests → MQTT
 //!     admin          HTTP for operators; a stranger to the broker, asks through a channel
 //!  4  pipeline       ask and chain (hook → guests → one verdict), plan (what is in service), route and format (event → records),
 //!                    capture (calls → files)
 //!  3  registry       who runs what: vetting guests, canaries and shadows, going back, file watch
 //!     outbox         the ways out: which cluster, how safe, how often
 //!  2  guest          the only place that names wasmtime: engine, pool, limits, host imports
-//!     kafka          the only place that names rdkafka: records, producer, embedded cluster, reader
+//!     kafka          the only place that names rdkafka: records, producer, consumer, embedded cluster, reader
 //!     store          the only place that names fjall: what outlives the process: sessions, retained messages, wills, guests' state
 //!     redis          the only place that names that crate: guests' state that several processes share
 //!     access         password file and rules, for those without a guest

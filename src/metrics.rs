@@ -153,6 +153,13 @@ metrics! {
     records_unfit: PerReason = "records_unfit", "Records whose template rendered to no Kafka topic or no partition and that nobody got, per route and reason";
     record_timestamps_replaced: PerName = "record_timestamps_replaced", "Records that have the event's time because their template rendered to none, per route";
     records_outstanding: Gauge = "records_outstanding", "Records handed to the producer and not yet confirmed";
+    downlink_records: PerName = "downlink_records", "Records taken from Kafka, per downlink";
+    downlink_messages: PerName = "downlink_messages", "Messages given to the broker, per downlink";
+    downlink_dropped: PerReason = "downlink_dropped", "Records that became no message, per downlink and reason";
+    downlink_dead_letters: PerName = "downlink_dead_letters", "Records kept as dead letters, per downlink";
+    downlink_repeats: PerName = "downlink_repeats", "Records published again because nobody could say whether the broker had them, per downlink";
+    downlink_in_flight: GaugePerName = "downlink_in_flight", "Records taken from Kafka and not yet settled, per downlink";
+    downlink_lag: GaugePerName = "downlink_lag", "Records of the assigned partitions that are not committed, per downlink";
     kafka_reachable: GaugePerName = "kafka_reachable", "1 while this cluster answers, else 0";
     kafka_producer_restarts: Counter = "kafka_producer_restarts", "Producers that failed for good and were replaced";
     store_commits: Counter = "store_commits", "Groups of changes made durable";

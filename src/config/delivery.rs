@@ -48,6 +48,11 @@ pub enum OnRefusal {
 }
 
 impl Delivery {
+    /// As safe as Kafka makes it, and nothing more: how dead letters of downlinks leave.
+    pub(super) fn plain(cluster: Placed<String>) -> Self {
+        Delivery { cluster, ack: Ack::Kafka, guarantee: Guarantee::AtLeastOnce, max_in_flight: None, on_refusal: OnRefusal::Report }
+    }
+
     /// `has_spool`: there is a `data_dir`; `is_produced`: the route names a topic.
     pub(super) fn read(table: &mut Table<'_>, hook: Option<Hook>, is_produced: bool, has_spool: bool) -> Self {
         let cluster = table.text("cluster");

@@ -10,6 +10,7 @@ mod admin;
 mod breaker;
 mod capture;
 mod delivery;
+mod downlink;
 mod field;
 mod guest;
 mod kafka;
@@ -46,6 +47,7 @@ pub use self::{
     breaker::Breaker,
     capture::Capture,
     delivery::{Ack, Delivery, Guarantee, OnRefusal},
+    downlink::{Downlink, MessageTemplate, OnUnfit, RecordField, RecordPart, RecordText, RecordTextError, Start, UserProperties},
     field::Field,
     guest::{Grant, Guest, Isolation, StateBackend},
     kafka::{Bootstrap, Credentials, Gssapi, Identity, Kafka, KafkaTls, NewTopics, OauthBearer, Pem, Sasl, Tuning},
@@ -101,6 +103,8 @@ pub struct Config {
     pub guests: Vec<Guest>,
     /// `[[route]]`, in order.
     pub routes: Vec<Route>,
+    /// `[[downlink]]`
+    pub downlinks: Vec<Downlink>,
 }
 
 impl Config {
@@ -151,6 +155,10 @@ impl Config {
         let around = guest::Around { folder, has_data_dir: data_dir.is_some(), has_redis: table.placed("redis").is_some() };
         let guests = table.tables("guest", |guest| guest_names.note(guest, "guest").and(Guest::read(guest, around)));
         let routes = table.tables("route", |route| Route::read(route, route::Around { folder, data_dir }));
+        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
+        let downlink_names = Names::default();
+        let downlinks = table.tables("downlink", |downlink| Downlink::read(downlink, &downlink_names, &node));
+        Downlink::check_groups(table, &downlinks);
         let tenants = Self::read_tenants(table, &guests);
         let access = Self::read_access(table, &routes, folder);
         table.require("listener", "a table: [[listener]] bind = \"0.0.0.0:1883\"");
@@ -172,8 +180,10 @@ impl Config {
                 "give a guest state = { backend = \"redis\" }",
             );
         }
-        routes.iter().flat_map(|route| &route.guests).for_each(|guest| guest_names.expect(table, guest, "guest"));
-        for cluster in routes.iter().map(|route| &route.delivery.cluster).filter(|cluster| cluster.value != Kafka::DEFAULT) {
+        let asked = routes.iter().flat_map(|route| &route.guests).chain(downlinks.iter().flat_map(|downlink| &downlink.guests));
+        asked.for_each(|guest| guest_names.expect(table, guest, "guest"));
+        let named = routes.iter().map(|route| &route.delivery).chain(downlinks.iter().map(|downlink| &downlink.delivery));
+        for cluster in named.map(|delivery| &delivery.cluster).filter(|cluster| cluster.value != Kafka::DEFAULT) {
             cluster_names.expect(table, cluster, "cluster");
         }
         if let Some(cluster) = clusters.iter().find(|cluster| cluster.name == Kafka::DEFAULT) {
@@ -181,8 +191,24 @@ impl Config {
         }
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
         Self::check_once(table, &routes, std::iter::once(&kafka).chain(&clusters));
-        let node = node.map_or_else(|| "hookgate".to_owned(), |node| node.value);
-        Config { node, store, listeners, mqtt, admin, kafka, clusters, spool, access, keys, runtime, redis, tenants, guests, routes }
+        Config {
+            node,
+            store,
+            listeners,
+            mqtt,
+            admin,
+            kafka,
+            clusters,
+            spool,
+            access,
+            keys,
+            runtime,
+            redis,
+            tenants,
+            guests,
+            routes,
+            downlinks,
+        }
     }
 
     /// Every cluster, that of `[kafka]` first.

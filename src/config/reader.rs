@@ -200,6 +200,11 @@ impl<'a> Table<'a> {
         self.value(key).is_some_and(|(value, _)| value.as_table().is_some())
     }
 
+    /// Whether a key's value is a text.
+    pub(super) fn text_is(&self, key: &'static str) -> bool {
+        self.value(key).is_some_and(|(value, _)| value.as_str().is_some())
+    }
+
     /// `true` or `false`, if it is there.
     pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
         let (value, place) = self.value(key)?;

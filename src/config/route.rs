@@ -145,7 +145,7 @@ impl OnFailure {
         [("deny", OnFailure::Deny), ("pass", OnFailure::Pass), ("drop", OnFailure::Drop), ("dead-letter", OnFailure::DeadLetter)];
 
     /// `on_failure = "deny"`, or `{ retry = 3, backoff = "20ms", then = "deny" }`.
-    fn read(table: &Table<'_>) -> (Option<Placed<Self>>, Option<Retry>) {
+    pub(super) fn read(table: &Table<'_>) -> (Option<Placed<Self>>, Option<Retry>) {
         if !table.is_table("on_failure") {
             return (table.choice("on_failure", &Self::WORDS), None);
         }

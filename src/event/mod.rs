@@ -3,6 +3,7 @@
 //! Text and payloads are slices of the buffer they were read into ([`Text`], [`Bytes`]): cloning one copies a pointer.
 
 mod access;
+mod descent;
 mod message;
 mod origin;
 mod peer;
@@ -17,6 +18,7 @@ pub use bytestring::ByteString as Text;
 
 pub use self::{
     access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling, Step},
+    descent::{Descent, DescentVerdict, Fetched, RecordHeader},
     message::{Header, Message, Properties, QoS},
     origin::{Knowledge, Origin},
     peer::Peer,

@@ -146,6 +146,10 @@ async fn judge(instance: &mut Instance, context: &Context<'_>, question: &Questi
             let said = Box::pin(instance.step(context, client, round.borrow())).await?;
             said.map_err(verdict::fault).and_then(verdict::exchange).map(Reply::Exchange)
         }
+        Question::Descend(descent) => {
+            let said = instance.descend(context, descent).await?;
+            said.map_err(verdict::fault).and_then(|verdict| verdict::descend(verdict, descent)).map(Reply::Descend)
+        }
     })
 }
 

@@ -51,8 +51,8 @@ pub enum Failure {
         /// The bound that it met, bytes.
         limit_bytes: usize,
     },
-    /// It asked for more Kafka records than it may at once. The instance lives on.
-    #[error("it asked for {records} Kafka records at once (limits.returned_records = {limit})")]
+    /// It asked for more Kafka records, or messages of a downlink, than it may at once. The instance lives on.
+    #[error("it asked for {records} records at once (limits.returned_records = {limit})")]
     TooManyRecords {
         /// What it asked for.
         records: usize,

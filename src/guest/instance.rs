@@ -10,7 +10,7 @@ use wasmtime::{
 use super::{
     bindings::{
         exported::{
-            access, enhanced_access, events,
+            access, downlink, enhanced_access, events,
             lifecycle::{self, Manifest},
             packed_publish, publish,
         },
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    event::{Action, Client, Credentials, Detail, Message, Round},
+    event::{Action, Client, Credentials, Descent, Detail, Message, Round},
 };
 
 /// Innermost functions named in a failure.
@@ -62,6 +62,7 @@ pub(super) struct Exports {
     pub(super) events: Option<events::GuestIndices>,
     pub(super) access: Option<access::GuestIndices>,
     pub(super) enhanced_access: Option<enhanced_access::GuestIndices>,
+    pub(super) downlink: Option<downlink::GuestIndices>,
     pub(super) lifecycle: Option<lifecycle::GuestIndices>,
 }
 
@@ -75,6 +76,7 @@ impl Exports {
             events: exports("events").then(|| events::GuestIndices::new(pre)).transpose()?,
             access: exports("access").then(|| access::GuestIndices::new(pre)).transpose()?,
             enhanced_access: exports("enhanced-access").then(|| enhanced_access::GuestIndices::new(pre)).transpose()?,
+            downlink: exports("downlink").then(|| downlink::GuestIndices::new(pre)).transpose()?,
             lifecycle: exports("lifecycle").then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
         })
     }
@@ -107,6 +109,7 @@ impl Program {
             events: None,
             access: None,
             enhanced_access: None,
+            downlink: None,
         });
         instance.walls.arm(limit_ms, HOST_CALLS_AT_START);
         let started = self.start(&mut instance).await;
@@ -122,12 +125,13 @@ impl Program {
     async fn start(&self, instance: &mut Instance) -> wasmtime::Result<Option<Result<Manifest, String>>> {
         let store = &mut instance.walls.store;
         let made = self.pre.instantiate_async(&mut *store).await?;
-        let Exports { publish, packed_publish, events, access, enhanced_access, lifecycle } = &self.exports;
+        let Exports { publish, packed_publish, events, access, enhanced_access, downlink, lifecycle } = &self.exports;
         instance.publish = publish.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.packed_publish = packed_publish.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.events = events.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.access = access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         instance.enhanced_access = enhanced_access.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
+        instance.downlink = downlink.as_ref().map(|indices| indices.load(&mut *store, &made)).transpose()?;
         match lifecycle {
             None => Ok(None),
             Some(indices) => indices.load(&mut *store, &made)?.call_start(&mut *store).await.map(Some),
@@ -158,6 +162,7 @@ pub(super) struct Instance {
     events: Option<events::Guest>,
     access: Option<access::Guest>,
     enhanced_access: Option<enhanced_access::Guest>,
+    downlink: Option<downlink::Guest>,
 }
 
 /// The guest's own words about a call that came to its end: its answer, or why it cannot judge.
@@ -270,6 +275,14 @@ impl Instance {
         let function = self.enhanced_access.as_ref().ok_or(Failure::NotExported("enhanced-access"))?.func_step();
         let peer = lower::peer(client);
         self.walls.call(function, (context.clone(), lower::client(client, peer), lower::round(round))).await
+    }
+
+    pub(super) async fn descend(&mut self, context: &Context<'_>, descent: &Descent) -> Result<Said<downlink::Verdict>, Failure> {
+        let function = self.downlink.as_ref().ok_or(Failure::NotExported("downlink"))?.func_handle();
+        let (headers, properties) = (lower::record_headers(&descent.fetched), lower::all_user_properties(&descent.messages));
+        let messages = lower::messages(&descent.messages, &properties);
+        let arguments = (context.clone(), &*descent.downlink, lower::fetched(&descent.fetched, &headers), messages.as_slice());
+        self.walls.call(function, arguments).await
     }
 }
 

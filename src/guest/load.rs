@@ -77,7 +77,9 @@ impl LoadError {
                 format!("build it against this version's wit/guest.wit; guests can be granted: {}", grants.join(", "))
             }
             LoadError::Mismatch(_) => "build it against this version's wit/guest.wit".to_owned(),
-            LoadError::NoHooks => "build it for one of the worlds publish-guest, access-guest, events-guest or full-guest".to_owned(),
+            LoadError::NoHooks => {
+                "build it for one of the worlds publish-guest, access-guest, events-guest, downlink-guest or full-guest".to_owned()
+            }
             LoadError::MissingSetting(name) => format!("write settings = {{ {name} = \"…\" }}"),
             LoadError::UnknownHook(_) => "hooks have names like \"message.publish\" and \"session.subscribed\"".to_owned(),
             LoadError::Trial(_) => "the guest's own message says why; its log lines may say more".to_owned(),

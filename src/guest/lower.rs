@@ -3,6 +3,7 @@
 use super::bindings::{
     exported::{
         access::{self, Credentials},
+        downlink::{Fetched, RecordHeader},
         enhanced_access::Exchange,
         events::{self as wit, Closing, Connection, Delivery, Dropping, Subscription},
     },
@@ -47,6 +48,32 @@ pub(super) fn action(action: Action) -> access::Action {
         Action::Publish(as_qos) => access::Action::Publish(qos(as_qos)),
         Action::Subscribe(as_qos) => access::Action::Subscribe(qos(as_qos)),
     }
+}
+
+/// The headers that [`fetched`] wants as a list.
+pub(super) fn record_headers(fetched: &event::Fetched) -> Vec<RecordHeader<'_>> {
+    fetched.headers.iter().map(|header| RecordHeader { name: &header.name, value: header.value.as_deref() }).collect()
+}
+
+pub(super) fn fetched<'a>(fetched: &'a event::Fetched, headers: &'a [RecordHeader<'a>]) -> Fetched<'a> {
+    Fetched {
+        topic: &fetched.topic,
+        partition: fetched.partition,
+        offset: fetched.offset,
+        timestamp_ms: fetched.timestamp_ms,
+        key: fetched.key.as_deref(),
+        value: fetched.value.as_deref(),
+        headers,
+    }
+}
+
+/// The user properties that [`messages`] wants as lists.
+pub(super) fn all_user_properties(messages: &[Message]) -> Vec<Vec<HeaderParam<'_>>> {
+    messages.iter().map(user_properties).collect()
+}
+
+pub(super) fn messages<'a>(messages: &'a [Message], user_properties: &'a [Vec<HeaderParam<'a>>]) -> Vec<MessageParam<'a>> {
+    messages.iter().zip(user_properties).map(|(one, properties)| message(one, one.qos, properties)).collect()
 }
 
 /// The lists that [`detail`] borrows.

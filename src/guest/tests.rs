@@ -11,8 +11,9 @@ use super::*;
 use crate::{
     config::{Config, Grant, Key, Runtime},
     event::{
-        Action, Answer, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, Event, ExchangeVerdict,
-        Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round, Subscription,
+        Action, Answer, Bytes, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Descent, DescentVerdict, Detail,
+        Dropping, Event, ExchangeVerdict, Fetched, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Round,
+        Subscription, Text,
     },
     hook::{DropReason, Hook, Kind},
     metrics::Metrics,

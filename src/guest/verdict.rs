@@ -2,15 +2,15 @@
 
 use super::{
     bindings::{
-        exported::{access, enhanced_access, events, publish},
+        exported::{access, downlink, enhanced_access, events, publish},
         imported::types::{self, Fault, HeaderResult, MessageResult, Qos},
     },
     failure::{Failure, FaultKind},
 };
 use crate::{
     event::{
-        Answer, Bytes, Changes, Denial, ExchangeVerdict, Header, KafkaRecord, Message, ObserveVerdict, Properties, PublishVerdict, QoS,
-        Text,
+        Answer, Bytes, Changes, Denial, Descent, DescentVerdict, ExchangeVerdict, Header, KafkaRecord, Message, ObserveVerdict, Properties,
+        PublishVerdict, QoS, Text,
     },
     topic,
 };
@@ -81,6 +81,33 @@ pub(super) fn exchange(verdict: enhanced_access::Verdict) -> Result<ExchangeVerd
         enhanced_access::Verdict::Deny(denial) => ExchangeVerdict::Deny(denied(denial)?),
         enhanced_access::Verdict::Abstain => ExchangeVerdict::Abstain,
     })
+}
+
+/// The verdict on a record on its way down.
+pub(super) fn descend(verdict: downlink::Verdict, descent: &Descent) -> Result<DescentVerdict, Failure> {
+    Ok(match verdict {
+        downlink::Verdict::Pass => DescentVerdict::Pass,
+        downlink::Verdict::Publish(messages) => {
+            let original = of_downlink(descent);
+            DescentVerdict::Publish(messages.into_iter().map(|message| replaced(message, &original)).collect::<Result<_, _>>()?)
+        }
+        downlink::Verdict::Drop(reason) => DescentVerdict::Drop(reason.into()),
+    })
+}
+
+/// What every message of a downlink has from the host.
+fn of_downlink(descent: &Descent) -> Message {
+    Message {
+        publisher: descent.publisher.clone(),
+        publisher_username: None,
+        topic: Text::new(),
+        payload: Bytes::new(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        received_at_ms: descent.received_at_ms,
+        properties: None,
+        annotations: Vec::new(),
+    }
 }
 
 fn invalid<T>(what: impl Into<String>) -> Result<T, Failure> {

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     config,
-    event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
+    event::{
+        Action, Answer, Client, Credentials, Descent, DescentVerdict, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict,
+        Round,
+    },
     hook::{Hook, Kind},
     metrics::Metrics,
 };
@@ -74,7 +77,7 @@ impl Guest {
         let linked = Program::link(engine, &component, capabilities, config.limits, figures);
         let program = linked.map_err(|error| one(LoadError::Mismatch(format!("{error:#}"))))?;
         let exports = &program.exports;
-        if exports.publish.is_none() && exports.events.is_none() && exports.access.is_none() {
+        if exports.publish.is_none() && exports.events.is_none() && exports.access.is_none() && exports.downlink.is_none() {
             return Err(one(LoadError::NoHooks));
         }
         let desk = Desk::new(program, account, rehearsals, config.isolation);
@@ -197,6 +200,24 @@ impl Guest {
         }
     }
 
+    /// Whether downlinks can ask it.
+    pub fn descends(&self) -> bool {
+        self.desk.program.exports.downlink.is_some()
+    }
+
+    /// Asks about a record on its way down.
+    ///
+    /// # Errors
+    /// It gave no verdict.
+    pub async fn descend(&self, asked: Asked<'_>, descent: &Arc<Descent>) -> Result<DescentVerdict, Failure> {
+        const INTERFACE: &str = "downlink";
+        let question = self.descends().then(|| Question::Descend(Arc::clone(descent)));
+        match self.put(asked, question.ok_or(Failure::NotExported(INTERFACE))).await? {
+            Reply::Descend(verdict) => Ok(verdict),
+            _ => Err(Failure::NotExported(INTERFACE)),
+        }
+    }
+
     async fn ask_access(&self, asked: Asked<'_>, question: Question) -> Result<Answer, Failure> {
         match self.ask(asked, Kind::Access, question).await? {
             Reply::Access(answer) => Ok(answer),
@@ -204,11 +225,19 @@ impl Guest {
         }
     }
 
-    /// Asks; a failure is counted and logged on its way to whoever asked.
-    async fn ask(&self, asked: Asked<'_>, kind: Kind, question: Question) -> Result<Reply, Failure> {
+    fn ask(&self, asked: Asked<'_>, kind: Kind, question: Question) -> impl Future<Output = Result<Reply, Failure>> {
+        let question = if self.exports(kind) { Ok(question) } else { Err(Failure::NotExported(kind.interface())) };
+        self.put(asked, question)
+    }
+
+    /// Asks what can be asked; a failure is counted and logged on its way to whoever asked.
+    async fn put(&self, asked: Asked<'_>, question: Result<Question, Failure>) -> Result<Reply, Failure> {
         // A rehearsal needs no leave, and is held against nobody.
         let passage = if asked.is_rehearsal() { None } else { Some(self.fuse.admit()?) };
-        let reply = if self.exports(kind) { self.desk.ask(asked, question).await } else { Err(Failure::NotExported(kind.interface())) };
+        let reply = match question {
+            Ok(question) => self.desk.ask(asked, question).await,
+            Err(failure) => Err(failure),
+        };
         let Some(passage) = passage else { return reply };
         passage.end(&reply);
         if let Err(failure) = &reply {

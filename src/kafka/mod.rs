@@ -13,10 +13,13 @@
 //! - Keys choose partitions as Java's producer does (murmur2), so that other producers of the same key meet the same partition; a record
 //!   may ask for another [`Choice`], and gives its order up with it.
 //!
-//! Absent: consumer groups, the spool; what of transactions is more than one ([`Transactor`]).
+//! The way back is [`Consumer`]: a member of a consumer group that commits what whoever reads from it says is done, in order.
+//!
+//! Absent: the spool; what of transactions is more than one ([`Transactor`]).
 
 mod admin;
 mod bounds;
+mod consumer;
 mod delivery;
 mod embedded;
 mod failures;
@@ -41,6 +44,7 @@ use crate::config::{Place, Problem};
 
 pub use self::{
     admin::{AdminError, create_topic, delete_topic},
+    consumer::{Consumer, Lease, Records, Wanted},
     delivery::End,
     inspection::{Finding, Inspection, Severity, TopicFacts, inspect},
     partition::Choice,
@@ -66,11 +70,29 @@ pub enum KafkaError {
         /// In librdkafka's words.
         reason: String,
     },
+    /// The same among the `properties` of a downlink.
+    #[error("{place}: downlink.properties.\"{name}\": {reason}")]
+    ConsumerProperty {
+        /// Where it is written.
+        place: Place,
+        /// As written.
+        name: String,
+        /// In librdkafka's words.
+        reason: String,
+    },
     /// Settings that are fine one by one, but not together.
     #[error("{place}: librdkafka refuses these settings: {reason}")]
     Settings {
         /// Where `bootstrap_servers` is written.
         place: Place,
+        /// In librdkafka's words.
+        reason: String,
+    },
+    /// librdkafka gives no consumer.
+    #[error("downlink \"{name}\": librdkafka gives no consumer: {reason}")]
+    Consumer {
+        /// The downlink.
+        name: String,
         /// In librdkafka's words.
         reason: String,
     },
@@ -96,7 +118,7 @@ pub enum KafkaError {
     #[error("the embedded Kafka does not start: {0}; is there a free loopback port?")]
     Embedded(String),
     /// The operating system gives no thread.
-    #[error("no thread for Kafka's producer: {0}")]
+    #[error("no thread for Kafka: {0}")]
     Thread(#[source] std::io::Error),
 }
 
@@ -106,6 +128,10 @@ impl KafkaError {
         match self {
             KafkaError::Property { place, name, reason } => {
                 let problem = Problem::new(place, format!("kafka.properties.\"{name}\": {reason}"));
+                Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
+            }
+            KafkaError::ConsumerProperty { place, name, reason } => {
+                let problem = Problem::new(place, format!("downlink.properties.\"{name}\": {reason}"));
                 Some(problem.help("see librdkafka's CONFIGURATION.md for names and values"))
             }
             KafkaError::Settings { place, reason } => Some(Problem::new(place, format!("librdkafka refuses these settings: {reason}"))),
@@ -118,7 +144,7 @@ impl KafkaError {
                     Problem::new(place, format!("cluster \"{name}\" still answers for records that it was given before its last change"));
                 Some(problem.help("reload again in a moment; it takes at most drain_timeout_ms"))
             }
-            KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
+            KafkaError::Consumer { .. } | KafkaError::Embedded(_) | KafkaError::Thread(_) => None,
         }
     }
 }

@@ -27,6 +27,7 @@ use super::{
     partition::Chance,
     renewal::Former,
     settings::{self, Setup},
+    tokens::Tokens,
     topics::Topics,
 };
 use crate::{
@@ -205,6 +206,12 @@ impl Producer {
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()
+    }
+
+    /// Where its brokers are (`host:port,…`; of the embedded cluster its address), and who it is there.
+    pub(super) fn connection(&self) -> (String, Option<Arc<Tokens>>) {
+        let native = self.inner.native.load();
+        (native.setup.servers.clone(), native.setup.tokens.clone())
     }
 
     /// Waits until no record is outstanding.

@@ -31,7 +31,7 @@ pub use self::{
     way::Way,
 };
 use crate::{
-    config::{Config, Delivery, Guarantee, Kafka, OnFailure, OnRefusal, Route},
+    config::{Bootstrap, Config, Delivery, Downlink, Guarantee, Kafka, OnFailure, OnRefusal, Route},
     event::Text,
     kafka::{Inspection, KafkaError, Producer, Transactor},
     metrics::Metrics,
@@ -207,6 +207,11 @@ impl Outbox {
         self.clusters.load().get(Kafka::DEFAULT).map(|cluster| cluster.producer.clone())
     }
 
+    /// The producer of a cluster.
+    pub fn producer_of(&self, cluster: &str) -> Option<Producer> {
+        self.clusters.load().get(cluster).map(|cluster| cluster.producer.clone())
+    }
+
     /// Where any Kafka tool can read from the embedded cluster: `host:port`.
     pub fn embedded_address(&self) -> Option<String> {
         self.clusters.load().values().find_map(|cluster| cluster.producer.embedded_address())
@@ -224,7 +229,8 @@ impl Outbox {
     }
 }
 
-/// The Kafka topics of a cluster that a configuration can write to.
+/// The Kafka topics of a cluster that a configuration can write to; of the embedded one, where they come into being with it, also those that
+/// it reads.
 pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     let routes = || config.routes.iter().filter(|route| route.delivery.cluster.value == cluster.name);
     let mut topics: Vec<Text> = routes().filter_map(|route| Some(route.record.as_ref()?.constant_topic()?.into())).collect();
@@ -234,6 +240,14 @@ pub fn topics(config: &Config, cluster: &Kafka) -> Vec<Text> {
     };
     if routes().any(buries) {
         topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    let downlinks = || config.downlinks.iter().filter(|downlink| downlink.cluster() == cluster.name);
+    if downlinks().any(Downlink::buries) {
+        topics.push(cluster.dead_letter_topic.as_str().into());
+    }
+    if cluster.bootstrap == Bootstrap::Embedded {
+        let read = downlinks().flat_map(|downlink| &downlink.topics).filter(|topic| !topic.value.starts_with('^'));
+        topics.extend(read.map(|topic| Text::from(topic.value.as_str())));
     }
     if cluster.name == Kafka::DEFAULT {
         let shadows = config.guests.iter().filter_map(|guest| guest.rollout.shadow.as_ref()?.topic.as_deref());

@@ -38,7 +38,7 @@ impl Pipeline {
     ) -> Heard<PublishVerdict> {
         let trace = route.trace(asked);
         let asked = Asked { trace: trace.as_ref(), ..asked };
-        let heard = self.patiently(route, guest, || guest.publish(asked, client, message)).await;
+        let heard = self.patiently(route.retry, guest, || guest.publish(asked, client, message)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, Question::Publish(Arc::clone(message)));
         }
@@ -49,7 +49,7 @@ impl Pipeline {
     pub(super) async fn ask_observe(&self, route: &Route, guest: &Serving, asked: Asked<'_>, event: &Event) -> Heard<ObserveVerdict> {
         let trace = route.trace(asked);
         let asked = Asked { trace: trace.as_ref(), ..asked };
-        let heard = self.patiently(route, guest, || guest.observe(asked, event)).await;
+        let heard = self.patiently(route.retry, guest, || guest.observe(asked, event)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, &event.client, &heard, Question::Observe(event.detail.clone()));
         }
@@ -67,7 +67,7 @@ impl Pipeline {
     ) -> Heard<Answer> {
         let trace = route.trace(asked);
         let asked = Asked { trace: trace.as_ref(), ..asked };
-        let heard = self.patiently(route, guest, || guest.authenticate(asked, client, credentials)).await;
+        let heard = self.patiently(route.retry, guest, || guest.authenticate(asked, client, credentials)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, credentials.into());
         }
@@ -85,7 +85,7 @@ impl Pipeline {
     ) -> Heard<Answer> {
         let trace = route.trace(asked);
         let asked = Asked { trace: trace.as_ref(), ..asked };
-        let heard = self.patiently(route, guest, || guest.authorize(asked, client, action, topic)).await;
+        let heard = self.patiently(route.retry, guest, || guest.authorize(asked, client, action, topic)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, Question::Authorize { action, topic: topic.into() });
         }
@@ -104,21 +104,21 @@ impl Pipeline {
     ) -> Heard<ExchangeVerdict> {
         let trace = route.trace(asked);
         let asked = Asked { trace: trace.as_ref(), ..asked };
-        let heard = self.patiently(route, guest, || guest.step(asked, partner, client, round)).await;
+        let heard = self.patiently(route.retry, guest, || guest.step(asked, partner, client, round)).await;
         if let Some(trace) = &trace {
             self.note_call(route, trace, asked, client, &heard, round.into());
         }
         heard
     }
 
-    /// Asks, and asks again as often as the route says.
-    async fn patiently<T, F>(&self, route: &Route, guest: &Serving, ask: impl Fn() -> F) -> Heard<T>
+    /// Asks, and asks again as often as `retry` says.
+    pub(super) async fn patiently<T, F>(&self, retry: Option<Retry>, guest: &Serving, ask: impl Fn() -> F) -> Heard<T>
     where
         F: Future<Output = Answered<T>>,
     {
         let Answered { by, answer } = ask().await;
         let heard = Heard { by, answer, calls: 1 };
-        match (&heard.answer, route.retry) {
+        match (&heard.answer, retry) {
             (Err(failure), Some(retry)) if failure.may_pass() => {
                 Box::pin(self.ask_again(heard, retry, guest, ask)).await // boxed: rare, and as large as the first call
             }

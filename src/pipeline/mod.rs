@@ -9,6 +9,7 @@ mod ask;
 mod capture;
 mod chain;
 mod complaints;
+mod descent;
 mod exchange;
 mod format;
 mod json;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 pub use self::{
     access::{Permissions, Refused},
+    descent::{Descended, Fallen},
     exchange::Exchange,
     plan::Plan,
 };

@@ -43,7 +43,25 @@ fn offset_minutes(text: &str) -> Option<i16> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Devices write these texts: whatever they write is a time or none.
+        #[test]
+        fn no_text_is_a_panic(wild in ".{0,40}", near in "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{5,16}([Zz]|[+-][0-9:]{4,6})") {
+            parse_ms(&wild);
+            parse_ms(&near);
+        }
+
+        #[test]
+        fn what_is_written_is_read(ms in 0_u64..4_102_444_800_000) {
+            let text = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string();
+            prop_assert_eq!(parse_ms(&text), Some(ms));
+            prop_assert_eq!(parse_ms(&ms.to_string()), Some(ms));
+        }
+    }
 
     #[test]
     fn times_are_milliseconds_or_rfc_3339() {

@@ -26,6 +26,17 @@ pub struct Plan {
     routes: Vec<Vec<Route>>,
     /// Whether any route must have messages once.
     pub(super) has_once: bool,
+    /// Few.
+    below: Vec<Below>,
+}
+
+/// A downlink's guests at hand.
+#[derive(Debug)]
+pub(super) struct Below {
+    name: String,
+    pub(super) guests: Vec<Arc<Serving>>,
+    pub(super) on_failure: config::OnFailure,
+    pub(super) retry: Option<config::Retry>,
 }
 
 /// A route with its guests at hand.
@@ -56,16 +67,15 @@ impl Plan {
         outbox: &Outbox,
         guest: impl Fn(&str) -> Option<Arc<Serving>>,
     ) -> Result<Self, String> {
+        let found = |name: &config::Placed<String>| guest(&name.value).ok_or_else(|| format!("guest \"{}\" is not loaded", name.value));
         let mut routes: Vec<Vec<Route>> = Hook::ALL.iter().map(|_| Vec::new()).collect();
         for route in &config.routes {
-            let guests =
-                route.guests.iter().map(|name| guest(&name.value).ok_or_else(|| format!("guest \"{}\" is not loaded", name.value)));
             let ready = Route {
                 name: route.name.clone(),
                 filters: route.filters.clone(),
                 excluded: route.excluded.clone(),
                 reasons: route.reasons.clone(),
-                guests: guests.collect::<Result<_, _>>()?,
+                guests: route.guests.iter().map(found).collect::<Result<_, _>>()?,
                 recipe: Recipe::new(route),
                 way: outbox.way(&route.delivery).ok_or_else(|| format!("there is no cluster \"{}\"", route.delivery.cluster.value))?,
                 on_failure: route.on_failure,
@@ -79,7 +89,18 @@ impl Plan {
         let has_once = routes.iter().flatten().any(|route: &Route| route.way.is_once());
         let dropped = routes.get(Hook::MessageDropped as usize);
         let wants_refusals = dropped.is_some_and(|routes| routes.iter().any(|route| route.takes_reason(DropReason::KafkaRefused)));
-        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, has_once })
+        let asking = config.downlinks.iter().filter(|downlink| !downlink.guests.is_empty());
+        let below = asking.map(|downlink| {
+            let guests = downlink.guests.iter().map(found).collect::<Result<_, String>>()?;
+            Ok(Below { name: downlink.name.clone(), guests, on_failure: downlink.on_failure, retry: downlink.retry })
+        });
+        let below = below.collect::<Result<_, String>>()?;
+        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, has_once, below })
+    }
+
+    /// A downlink that asks guests.
+    pub(super) fn below(&self, downlink: &str) -> Option<&Below> {
+        self.below.iter().find(|below| below.name == downlink)
     }
 
     /// The routes of a hook, in configuration order.

@@ -20,7 +20,7 @@ use super::{
     watch::Fingerprint,
 };
 use crate::{
-    config::{self, Problem, Route},
+    config::{self, Config, Problem},
     event::now_ms,
     guest::{self, Circuit, Guest, LoadError, State},
 };
@@ -62,9 +62,9 @@ impl Entry {
     }
 
     /// A version that the routes cannot ask any more does not come back by itself.
-    pub(super) fn without_unfit_former(self, routes: &[Route]) -> Entry {
+    pub(super) fn without_unfit_former(self, config: &Config) -> Entry {
         let former = self.serving.probation.as_ref().and_then(|probation| probation.former.clone());
-        if former.is_none_or(|former| unserved_by(&former, routes).is_empty()) {
+        if former.is_none_or(|former| unserved_by(&former, config).is_empty()) {
             return self;
         }
         let serving = Serving::new(Arc::clone(&self.serving.current), None, self.serving.beside.clone());
@@ -278,14 +278,20 @@ impl Refusal {
     }
 }
 
-/// The routes that ask this guest for what one of its versions does not serve.
-pub(super) fn unserved(serving: &Serving, routes: &[Route]) -> Vec<Problem> {
-    serving.versions().flat_map(|version| unserved_by(version, routes)).collect()
+/// The routes and downlinks that ask this guest for what one of its versions does not serve.
+pub(super) fn unserved(serving: &Serving, config: &Config) -> Vec<Problem> {
+    serving.versions().flat_map(|version| unserved_by(version, config)).collect()
 }
 
-pub(super) fn unserved_by(guest: &Guest, routes: &[Route]) -> Vec<Problem> {
+pub(super) fn unserved_by(guest: &Guest, config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for route in routes {
+    let below = config.downlinks.iter().flat_map(|downlink| &downlink.guests).filter(|_| !guest.descends());
+    for asked in below.filter(|asked| asked.value == guest.name()) {
+        let message = format!("guest \"{}\" cannot be asked by a downlink: it does not export the interface `downlink`", guest.name());
+        let help = "ask another guest, or build this one with `export downlink` in its world";
+        problems.push(Problem::new(&asked.place, message).help(help));
+    }
+    for route in &config.routes {
         for asked in route.guests.iter().filter(|asked| asked.value == guest.name() && !guest.wants(route.hook)) {
             let (name, hook, interface) = (guest.name(), route.hook, route.hook.kind().interface());
             let (message, help) = if guest.exports(hook.kind()) {

@@ -139,8 +139,8 @@ impl Registry {
             };
             match loaded {
                 Ok(entry) => {
-                    problems.extend(unserved(&entry.serving, &config.routes));
-                    entries.insert(wanted.name.clone(), entry.without_unfit_former(&config.routes));
+                    problems.extend(unserved(&entry.serving, config));
+                    entries.insert(wanted.name.clone(), entry.without_unfit_former(config));
                 }
                 Err(refusal) => problems.extend(refusal.problems(wanted)),
             }
@@ -162,7 +162,7 @@ impl Registry {
             let mut found = Vec::new();
             match self.settled_entry(wanted, keys_of(wanted, &config.keys), running).await {
                 Ok(entry) => {
-                    found.extend(unserved(&entry.serving, &config.routes));
+                    found.extend(unserved(&entry.serving, config));
                     if found.is_empty() {
                         entries.insert(wanted.name.clone(), entry);
                     }

@@ -262,7 +262,7 @@ impl Registry {
             return Ok(current.having(name, entry.without_beside(beside, Cause::Operator, WHY)));
         }
         let former = self.former(entry, digest).await?;
-        let problems = unserved_by(&former, &config.routes);
+        let problems = unserved_by(&former, config);
         if !problems.is_empty() {
             return Err(OperateError::Refused(problems));
         }
@@ -291,7 +291,7 @@ impl Registry {
         }
         let guest = self.guest(&entry.berth(), Arc::clone(&bytes)).await.map_err(refused_as)?;
         self.try_samples(&entry.config, &guest).await.map_err(refused_as)?;
-        let problems = unserved_by(&guest, &config.routes);
+        let problems = unserved_by(&guest, config);
         if !problems.is_empty() {
             return Err(OperateError::Refused(problems));
         }

@@ -17,7 +17,10 @@ use super::{
     shadow::Shadow,
 };
 use crate::{
-    event::{Action, Answer, Client, Credentials, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round},
+    event::{
+        Action, Answer, Client, Credentials, Descent, DescentVerdict, Event, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict,
+        Round,
+    },
     guest::{Asked, Failure, Guest, Question, Trace, Verdict},
     hook::Hook,
 };
@@ -217,6 +220,18 @@ impl Serving {
         }
         let answer = by.step(asked, client, round).await;
         self.noted(by, answer, |verdict| matches!(verdict, ExchangeVerdict::Deny(_)))
+    }
+
+    /// Asks about a record on its way down. Its key stands for the client, so that a device whose id is the key meets the same version both
+    /// ways. Shadows get no copies.
+    pub async fn descend(&self, asked: Asked<'_>, descent: &Arc<Descent>) -> Answered<DescentVerdict> {
+        let by = match (&self.beside, descent.fetched.key_text()) {
+            (Some(Beside::Canary(canary)), Some(key)) if canary.takes(key) => &canary.guest,
+            _ => self.current(),
+        };
+        let by = Arc::clone(by);
+        let answer = by.descend(asked, descent).await;
+        self.noted(by, answer, |verdict| matches!(verdict, DescentVerdict::Drop(_)))
     }
 
     /// The copy that a shadow is to get of this client's call, if one is.

@@ -4,6 +4,7 @@
 mod access;
 mod command_line;
 mod doors;
+mod downlink;
 mod durable;
 mod examples;
 mod failures;

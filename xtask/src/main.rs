@@ -1,7 +1,8 @@
-//! What people and CI both run: guests, demo, test, ci, bench, fuzz.
+//! What people and CI both run: guests, demo, test, ci, bench, chaos, fuzz.
 //!
 //! Every verb does its own set-up, so that it works in a fresh clone. Exit code 0 when all went well, else 1.
 
+mod chaos;
 mod fuzz;
 mod guests;
 mod kafka;
@@ -50,6 +51,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build everything, then break Kafka, Hookgate, network, disk and clients under load, and prove that nothing acknowledged was lost
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// For the harness: --help says which, docs/chaos.md what for
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Fuzz everything that reads bytes from outside; fuzz/README.md says how and what for
     Fuzz {
         /// Only this one
@@ -84,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Ci => ci(),
         Verb::Deny => deny(),
         Verb::Bench { arguments } => bench(arguments),
+        Verb::Chaos { arguments } => chaos::run(&arguments),
         Verb::Fuzz { target, time } => fuzz::run(target.as_deref(), time),
         Verb::Kafka(KafkaVerb::Start { port }) => kafka::start(port),
         Verb::Kafka(KafkaVerb::Stop) => kafka::stop(),
@@ -217,11 +226,13 @@ fn hookgate(verb: &str) -> Command {
     step::cargo(["run", "--quiet", "--bin", "hookgate", "--", verb])
 }
 
+/// Hookgate itself as fast as it gets, with the profile of all the rest.
+const OPTIMISED: &str = "profile.dev.package.hookgate.opt-level=3";
+
 /// `hookgate bench` with Hookgate itself optimised like its dependencies, which are then not built a second time. Not incremental: what is
 /// compiled in many small parts is not inlined over their borders.
 fn optimised() -> Command {
-    let mut run =
-        step::cargo(["run", "--quiet", "--config", "profile.dev.package.hookgate.opt-level=3", "--bin", "hookgate", "--", "bench"]);
+    let mut run = step::cargo(["run", "--quiet", "--config", OPTIMISED, "--bin", "hookgate", "--", "bench"]);
     run.env("CARGO_INCREMENTAL", "0");
     run
 }
@@ -232,14 +243,16 @@ mod tests {
 
     #[test]
     fn options_of_hookgate_go_through() {
-        let cases: [(&[&str], &[&str]); 3] = [
+        let cases: [(&[&str], &[&str]); 5] = [
             (&["xtask", "demo", "--for", "20s"], &["--for", "20s"]),
             (&["xtask", "bench", "--json", "--kafka", "real", "-n", "3"], &["--json", "--kafka", "real", "-n", "3"]),
             (&["xtask", "bench"], &[]),
+            (&["xtask", "chaos", "--seed", "7", "--classes", "qos2,once"], &["--seed", "7", "--classes", "qos2,once"]),
+            (&["xtask", "chaos", "--help"], &["--help"]),
         ];
         for (line, expected) in cases {
             match Arguments::try_parse_from(line).unwrap().verb {
-                Verb::Demo { arguments } | Verb::Bench { arguments } => assert_eq!(arguments, expected),
+                Verb::Demo { arguments } | Verb::Bench { arguments } | Verb::Chaos { arguments } => assert_eq!(arguments, expected),
                 _ => panic!("{line:?}"),
             }
         }

@@ -7,13 +7,15 @@ use arbitrary::{Arbitrary, Unstructured};
 
 use super::{
     bindings::{
-        exported::{access, enhanced_access, events, publish},
+        exported::{access, downlink, enhanced_access, events, publish},
         imported::types::{Denial, Fault, HeaderResult, KafkaRecord, MessageResult},
     },
     failure::Failure,
     verdict,
 };
-use crate::event::{self, Answer, Bytes, ExchangeVerdict, Header, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text};
+use crate::event::{
+    self, Answer, Bytes, Descent, DescentVerdict, ExchangeVerdict, Fetched, Header, Message, ObserveVerdict, Properties, PublishVerdict, QoS, Text,
+};
 
 /// An answer to one of the questions, or none.
 #[derive(Arbitrary, Debug)]
@@ -23,6 +25,7 @@ enum Answered {
     Access(access::Answer, Stretch),
     EnhancedAccess(enhanced_access::Verdict, Stretch),
     Fault(Fault),
+    Downlink(downlink::Verdict, Stretch),
 }
 
 /// Which text of an answer becomes longer, and by how much.
@@ -94,6 +97,7 @@ pub fn run(input: &[u8]) {
             }
         }
         Answered::EnhancedAccess(verdict, stretch) => on_exchange(verdict, stretch),
+        Answered::Downlink(verdict, stretch) => on_descent(verdict, stretch),
         Answered::Fault(fault) => assert!(matches!(verdict::fault(fault), Failure::Fault { .. })),
     }
 }
@@ -154,6 +158,29 @@ fn on_exchange(mut verdict: enhanced_access::Verdict, stretch: Stretch) {
         (enhanced_access::Verdict::Allow(given), Some(ExchangeVerdict::Allow(data))) => assert_eq!(given.map(Bytes::from), data),
         (enhanced_access::Verdict::Deny(given), Some(ExchangeVerdict::Deny(denial))) => same_denial(&given, &denial),
         (enhanced_access::Verdict::Abstain, Some(ExchangeVerdict::Abstain)) | (_, None) => {}
+        (given, became) => panic!("{given:?} became {became:?}"),
+    }
+}
+
+fn on_descent(mut verdict: downlink::Verdict, stretch: Stretch) {
+    let fits = match &mut verdict {
+        downlink::Verdict::Publish(messages) => {
+            messages.iter_mut().for_each(|message| stretch.message(message));
+            messages.iter().all(fits_packet)
+        }
+        downlink::Verdict::Pass | downlink::Verdict::Drop(_) => true,
+    };
+    let fetched =
+        Fetched { topic: "t".into(), partition: 1, offset: 2, timestamp_ms: None, key: None, value: None, headers: Vec::new() };
+    let descent = Descent { downlink: "d".into(), publisher: "p".into(), received_at_ms: 7, fetched, messages: Vec::new() };
+    match (verdict.clone(), judged(verdict::descend(verdict, &descent), fits)) {
+        (downlink::Verdict::Publish(given), Some(DescentVerdict::Publish(messages))) => {
+            assert_eq!(given.len(), messages.len());
+            let host = Message { publisher: "p".into(), publisher_username: None, annotations: Vec::new(), ..original(None, false) };
+            given.iter().zip(&messages).for_each(|(given, message)| same_message(given, message, &host));
+        }
+        (downlink::Verdict::Drop(given), Some(DescentVerdict::Drop(reason))) => assert_eq!(given, *reason),
+        (downlink::Verdict::Pass, Some(DescentVerdict::Pass)) | (_, None) => {}
         (given, became) => panic!("{given:?} became {became:?}"),
     }
 }

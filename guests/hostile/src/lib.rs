@@ -36,15 +36,15 @@ macro_rules! modes {
 modes! {
     /// Passes; allows.
     Pass = "pass";
-    /// Replaces the payload, adds the header `changed: true`; events: annotates with it.
+    /// Replaces the payload, adds the header `changed: true`; events: annotates with it; downlinks: adds to the payload.
     Change = "change";
     /// Gives the message the topic that `payload` names; events: passes.
     Move = "move";
-    /// Two records: the first to the topic `emitted`, the second with another value.
+    /// Two records: the first to the topic `emitted`, the second with another value; downlinks: two messages, to `emitted/1` and `emitted/2`.
     Emit = "emit";
     /// Swallows.
     Drop = "drop";
-    /// Refuses with 0x87; events cannot, and pass.
+    /// Refuses with 0x87; events cannot, and pass; downlinks cannot, and drop.
     Deny = "deny";
     /// Never returns.
     Loop = "loop";
@@ -180,6 +180,23 @@ impl Events for Hostile {
     }
 }
 
+impl Downlink for Hostile {
+    fn handle(&self, _: &Context, _: &str, fetched: Fetched, messages: Vec<Message>) -> Result<DownlinkVerdict, Fault> {
+        self.misbehave(fetched.value.as_deref().unwrap_or_default())?;
+        let each = |change: &dyn Fn(Message) -> Message| DownlinkVerdict::publish(messages.iter().cloned().map(change).collect::<Vec<_>>());
+        Ok(match self.mode {
+            Mode::Change => each(&|message| Message { payload: [&message.payload, self.payload.as_bytes()].concat(), ..message }),
+            Mode::Move => each(&|message| Message { topic: self.payload.clone(), ..message }),
+            Mode::Emit => DownlinkVerdict::publish(["emitted/1", "emitted/2"].map(|topic| Message::new(topic, self.payload.as_str()))),
+            Mode::Drop | Mode::Deny => DownlinkVerdict::drop("hostile: dropped as told"),
+            Mode::InvalidTopic => DownlinkVerdict::publish([Message::new("a/#", "x")]),
+            Mode::Return64Mib => DownlinkVerdict::publish([Message::new("a", vec![7; 64 << 20])]),
+            Mode::ReturnRecords => DownlinkVerdict::publish((0..10_000).map(|_| Message::new("a", "x")).collect::<Vec<_>>()),
+            _ => DownlinkVerdict::pass(),
+        })
+    }
+}
+
 impl Hostile {
     /// What is the same for every hook.
     fn misbehave(&self, payload: &[u8]) -> Result<(), Fault> {
@@ -272,7 +289,7 @@ fn many_records() -> Vec<KafkaRecord> {
     (0..10_000).map(|number: u32| KafkaRecord::value(number.to_string())).collect()
 }
 
-hookgate_guest::export!(Hostile: publish, access, events);
+hookgate_guest::export!(Hostile: publish, access, events, downlink);
 
 #[cfg(test)]
 mod tests {

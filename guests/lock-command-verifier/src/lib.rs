@@ -9,6 +9,9 @@
 //! What is accepted carries the Kafka header `verified: true`. Only authentic, fresh commands leave a nonce behind, so nobody without
 //! the key can fill the state. When the state cannot answer, the guest does not judge, and the route's `on_failure` decides.
 //!
+//! Commands that come from Kafka are judged in the same way by a downlink that names this guest: the record's value is the command, its key
+//! the lock. One that is refused is dropped, with the same word.
+//!
 //! Absent: the lock's identity is no part of what is signed (the format has no place for it), so a command seen on its way to one lock
 //! is authentic for another, unless the sender puts it into a further field, which is signed like all others.
 //!
@@ -68,22 +71,64 @@ impl Publish for LockCommandVerifier {
             .split('/')
             .nth(1)
             .ok_or_else(|| Fault::invalid("the topic names no lock: expected devices/{client_id}/command"))?;
-        let denied = |reason: &str| Ok(PublishVerdict::deny(reason::NOT_AUTHORIZED, reason));
-        let Ok(command) = Command::read(&message.payload) else { return denied("malformed") };
-        if !self.is_authentic(&command, message.payload.len())? {
-            return denied("bad-signature");
+        let event = Origin::event(context);
+        Ok(match self.judge(&message.payload, lock, context.time_ms, event)? {
+            None => PublishVerdict::change().header("verified", "true").into(),
+            Some(refusal) => PublishVerdict::deny(reason::NOT_AUTHORIZED, refusal),
+        })
+    }
+}
+
+impl Downlink for LockCommandVerifier {
+    fn handle(&self, context: &Context, _: &str, fetched: Fetched, _: Vec<Message>) -> Result<DownlinkVerdict, Fault> {
+        let lock = fetched.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        let lock = lock.ok_or_else(|| Fault::invalid("the record's key names no lock"))?;
+        let command = fetched.value.as_deref().unwrap_or_default();
+        Ok(match self.judge(command, lock, context.time_ms, Origin::record(&fetched))? {
+            None => DownlinkVerdict::Pass,
+            Some(refusal) => DownlinkVerdict::drop(refusal),
+        })
+    }
+}
+
+/// What left a nonce behind: the same again on its second way through here (two routes that ask this guest, a retry, a record that comes
+/// again after a failure).
+struct Origin([u8; 16]);
+
+impl Origin {
+    fn of(bytes: impl IntoIterator<Item = u8>) -> Self {
+        let mut origin = [0; 16];
+        for (to, from) in origin.iter_mut().zip(bytes) {
+            *to = from;
         }
-        if !self.is_fresh(&command, context.time_ms) {
-            return denied("stale");
-        }
-        if !self.is_new(&command, lock, context)? {
-            return denied("replayed");
-        }
-        Ok(PublishVerdict::change().header("verified", "true").into())
+        Origin(origin)
+    }
+
+    fn event(context: &Context) -> Self {
+        Origin::of(context.id.to_be_bytes().into_iter().chain(context.time_ms.to_be_bytes()))
+    }
+
+    fn record(fetched: &Fetched) -> Self {
+        let topic = fetched.topic.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)); // FNV-1a
+        let place = fetched.offset.to_be_bytes().into_iter().chain(fetched.partition.to_be_bytes());
+        Origin::of(place.chain(topic.to_be_bytes()))
     }
 }
 
 impl LockCommandVerifier {
+    /// Why the command is refused, if it is.
+    #[inline]
+    fn judge(&self, bytes: &[u8], lock: &str, now_ms: u64, origin: Origin) -> Result<Option<&'static str>, Fault> {
+        let Ok(command) = Command::read(bytes) else { return Ok(Some("malformed")) };
+        if !self.is_authentic(&command, bytes.len())? {
+            return Ok(Some("bad-signature"));
+        }
+        if !self.is_fresh(&command, now_ms) {
+            return Ok(Some("stale"));
+        }
+        Ok(if self.is_new(&command, lock, &origin)? { None } else { Some("replayed") })
+    }
+
     fn is_authentic(&self, command: &Command<'_>, payload_bytes: usize) -> Result<bool, Fault> {
         let mut bytes = [0; 32];
         let Some(mac) = bytes.get_mut(..self.signature_bytes) else { return Ok(false) };
@@ -100,17 +145,11 @@ impl LockCommandVerifier {
     }
 
     /// Records the nonce. A command of the future is fresh for up to twice `max_age_s`, so its nonce is kept that long.
-    ///
-    /// The record names the event that left it: one that passes here twice (two routes that ask this guest, a retry) is still the same.
-    fn is_new(&self, command: &Command<'_>, lock: &str, context: &Context) -> Result<bool, Fault> {
+    fn is_new(&self, command: &Command<'_>, lock: &str, Origin(origin): &Origin) -> Result<bool, Fault> {
         let nonce = std::str::from_utf8(command.text("nonce_str")).map_err(Fault::internal)?; // it was checked with the payload
         let key = ["nonce/", lock, "/", nonce].concat();
-        let mut event = [0; 16];
-        for (to, from) in event.iter_mut().zip(context.id.to_be_bytes().into_iter().chain(context.time_ms.to_be_bytes())) {
-            *to = from;
-        }
-        let is_new = state::put_if_absent(&key, &event, Some(2 * self.max_age_s + NONCE_MARGIN_S))?;
-        Ok(is_new || state::get(&key)?.as_deref() == Some(&event))
+        let is_new = state::put_if_absent(&key, origin, Some(2 * self.max_age_s + NONCE_MARGIN_S))?;
+        Ok(is_new || state::get(&key)?.as_deref() == Some(origin))
     }
 }
 
@@ -167,7 +206,7 @@ fn decode_hex(text: &[u8], bytes: &mut [u8]) -> bool {
         })
 }
 
-hookgate_guest::export!(LockCommandVerifier: publish);
+hookgate_guest::export!(LockCommandVerifier: publish, downlink);
 
 #[cfg(test)]
 mod tests;

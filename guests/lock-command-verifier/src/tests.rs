@@ -20,7 +20,7 @@ fn guest() -> LockCommandVerifier {
 
 /// `accepted`, or the reason of the denial.
 fn judge(guest: &LockCommandVerifier, topic: &str, payload: &str) -> String {
-    match guest.handle(&testing::context(), &testing::client("app-1"), testing::message(topic, payload)) {
+    match Publish::handle(guest, &testing::context(), &testing::client("app-1"), testing::message(topic, payload)) {
         Ok(PublishVerdict::Change(changes)) => {
             assert_eq!(changes, PublishVerdict::change().header("verified", "true"));
             "accepted".into()
@@ -192,7 +192,7 @@ fn only_authentic_and_fresh_commands_leave_a_nonce() {
 fn one_event_that_passes_twice_is_no_replay() {
     let guest = guest();
     let context = testing::context();
-    let handle = || guest.handle(&context, &testing::client("app-1"), testing::message(TOPIC, signed("n1", 1_574_744_434, "")));
+    let handle = || Publish::handle(&guest, &context, &testing::client("app-1"), testing::message(TOPIC, signed("n1", 1_574_744_434, "")));
     assert_eq!(handle(), Ok(PublishVerdict::change().header("verified", "true").into()));
     assert_eq!(handle(), Ok(PublishVerdict::change().header("verified", "true").into()));
 }
@@ -201,7 +201,7 @@ fn one_event_that_passes_twice_is_no_replay() {
 fn what_it_cannot_judge_is_a_fault() {
     let guest = guest();
     let judge = |topic: &str| {
-        guest.handle(&testing::context(), &testing::client("app-1"), testing::message(topic, signed("n1", 1_574_744_434, "")))
+        Publish::handle(&guest, &testing::context(), &testing::client("app-1"), testing::message(topic, signed("n1", 1_574_744_434, "")))
     };
     assert!(matches!(judge("command"), Err(Fault::Invalid(_))));
     testing::fail_state(Some(Error::Quota));
@@ -209,7 +209,7 @@ fn what_it_cannot_judge_is_a_fault() {
     testing::fail_state(None);
     assert!(judge(TOPIC).is_ok());
     let without_key = LockCommandVerifier { key: "gone".into(), ..guest };
-    let verdict = without_key.handle(&testing::context(), &testing::client("a"), testing::message(TOPIC, signed("n2", 1_574_744_434, "")));
+    let verdict = Publish::handle(&without_key, &testing::context(), &testing::client("a"), testing::message(TOPIC, signed("n2", 1_574_744_434, "")));
     assert!(matches!(verdict, Err(Fault::Internal(_))));
 }
 
@@ -231,4 +231,28 @@ fn settings_are_checked_when_it_starts() {
         let problem = started(&[(name, value)]).err().unwrap_or_default();
         assert!(problem.contains(name) && problem.contains(value), "{problem}");
     }
+}
+
+/// `accepted`, or why the record is dropped.
+fn judge_record(guest: &LockCommandVerifier, lock: &str, offset: u64, command: &str) -> String {
+    match Downlink::handle(guest, &testing::context(), "commands", testing::fetched(offset, lock, command), Vec::new()) {
+        Ok(DownlinkVerdict::Pass) => "accepted".into(),
+        Ok(DownlinkVerdict::Drop(reason)) => reason,
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn commands_from_kafka_are_judged_as_those_from_apps() {
+    let guest = guest();
+    let ts = (TIME_MS / 1000) as i64;
+    let first = signed("n-1", ts, "");
+    assert_eq!(judge_record(&guest, "lock-1", 7, &first), "accepted");
+    assert_eq!(judge_record(&guest, "lock-1", 7, &first), "accepted", "the same record again, after a failure");
+    assert_eq!(judge_record(&guest, "lock-1", 8, &first), "replayed");
+    assert_eq!(judge(&guest, "devices/lock-1/command", &first), "replayed", "whichever way it comes");
+    assert_eq!(judge_record(&guest, "lock-1", 9, &signed("n-2", ts - 31, "")), "stale");
+    assert_eq!(judge_record(&guest, "lock-1", 10, "{}"), "malformed");
+    let fetched = Fetched { key: None, ..testing::fetched(11, "", "{}") };
+    assert!(matches!(Downlink::handle(&guest, &testing::context(), "d", fetched, Vec::new()), Err(Fault::Invalid(_))));
 }

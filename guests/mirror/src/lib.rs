@@ -3,7 +3,7 @@
 //!
 //! What happened comes back as Kafka records: the first has the context and the client, the second the case with its fields, the third
 //! the message, if there is one. A publish comes back as itself, with the context and the client as headers. The other questions come
-//! back as denials and challenges.
+//! back as denials and challenges. A record on its way down comes back as the messages that it came with, after one that says what it was.
 
 use hookgate_guest::prelude::*;
 
@@ -50,6 +50,21 @@ impl EnhancedAccess for Mirror {
             0 => EnhancedVerdict::Allow(data),
             _ => EnhancedVerdict::Proceed(Challenge { data, memo: [format!("{method} {round} {again} ").into_bytes(), memo].concat() }),
         })
+    }
+}
+
+impl Downlink for Mirror {
+    fn handle(&self, context: &Context, downlink: &str, fetched: Fetched, messages: Vec<Message>) -> Result<DownlinkVerdict, Fault> {
+        let Fetched { topic, partition, offset, timestamp_ms, key, value, headers } = fetched;
+        let said = Header::new("said", format!("{} {} {} {downlink}", context.id, context.time_ms, context.node));
+        let place = Header::new("place", format!("{topic} {partition} {offset} {timestamp_ms:?} {key:?}"));
+        let headers = headers.into_iter().map(|RecordHeader { name, value }| Header::new(name, format!("{value:?}")));
+        let first = Message {
+            user_properties: [said, place].into_iter().chain(headers).collect(),
+            retain: value.is_none(),
+            ..Message::new("said", value.unwrap_or_default())
+        };
+        Ok(DownlinkVerdict::publish([vec![first], messages].concat()))
     }
 }
 
@@ -121,4 +136,4 @@ fn said(message: &Message) -> KafkaRecord {
     KafkaRecord { topic: Some("said".into()), key: message.correlation_data.clone(), value: Some(message.payload.clone()), headers }
 }
 
-hookgate_guest::export!(Mirror: publish, access, enhanced_access, events);
+hookgate_guest::export!(Mirror: publish, access, enhanced_access, events, downlink);

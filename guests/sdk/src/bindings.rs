@@ -51,6 +51,18 @@ pub mod events {
     });
 }
 
+pub mod downlink {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package hookgate:sdk; world exporting-downlink { export hookgate:guest/downlink@0.1.0; }",
+        with: { "hookgate:guest/types@0.1.0": super::publish::hookgate::guest::types },
+        additional_derives: [PartialEq],
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_downlink",
+    });
+}
+
 pub mod lifecycle {
     wit_bindgen::generate!({
         path: "../../wit",

@@ -1,7 +1,7 @@
 //! `export!`: the component's exports, made from the guest's traits.
 
-/// Exports a guest: `export!(MyGuest: publish);`, with any of `publish`, `access`, `enhanced_access`, `events` after the
-/// colon.
+/// Exports a guest: `export!(MyGuest: publish);`, with any of `publish`, `access`, `enhanced_access`, `events`,
+/// `downlink` after the colon.
 ///
 /// The component also exports `lifecycle`, which makes the guest by [`Guest::start`](crate::Guest::start) when the host starts an
 /// instance. Use it once, in the crate that is the component (`crate-type = ["cdylib"]`).
@@ -104,6 +104,19 @@ macro_rules! __export_interface {
         }
         $crate::bindings::events::export_events!(Exported with_types_in $crate::bindings::events);
     };
+    ($guest:ident, downlink) => {
+        impl $crate::bindings::downlink::exports::hookgate::guest::downlink::Guest for Exported {
+            fn handle(
+                context: $crate::Context,
+                downlink: String,
+                fetched: $crate::Fetched,
+                messages: Vec<$crate::Message>,
+            ) -> Result<$crate::DownlinkVerdict, $crate::Fault> {
+                with(|guest| <$guest as $crate::Downlink>::handle(guest, &context, &downlink, fetched, messages), $crate::Fault::Internal)
+            }
+        }
+        $crate::bindings::downlink::export_downlink!(Exported with_types_in $crate::bindings::downlink);
+    };
 }
 
 #[doc(hidden)]
@@ -124,5 +137,14 @@ macro_rules! __check_interface {
     ($guest:ident, events) => {
         const _: fn(&$guest, &$crate::Context, &$crate::Client, $crate::Detail) -> Result<$crate::EventVerdict, $crate::Fault> =
             <$guest as $crate::Events>::handle;
+    };
+    ($guest:ident, downlink) => {
+        const _: fn(
+            &$guest,
+            &$crate::Context,
+            &str,
+            $crate::Fetched,
+            Vec<$crate::Message>,
+        ) -> Result<$crate::DownlinkVerdict, $crate::Fault> = <$guest as $crate::Downlink>::handle;
     };
 }

@@ -1,7 +1,8 @@
 //! What a guest implements.
 
 use crate::{
-    Action, Answer, Client, Context, Credentials, Detail, EnhancedVerdict, EventVerdict, Exchange, Fault, Message, PublishVerdict,
+    Action, Answer, Client, Context, Credentials, Detail, DownlinkVerdict, EnhancedVerdict, EventVerdict, Exchange, Fault, Fetched, Message,
+    PublishVerdict,
 };
 
 /// A guest: made once in every fresh instance, and once when it is deployed, as the trial that can refuse a bad version.
@@ -62,4 +63,14 @@ pub trait Events: Guest {
     /// # Errors
     /// It cannot say: the route's `on_failure` decides.
     fn handle(&self, context: &Context, client: &Client, detail: Detail) -> Result<EventVerdict, Fault>;
+}
+
+/// Serves downlinks: records that come from Kafka and become MQTT messages.
+pub trait Downlink: Guest {
+    /// Judges one record. `messages` is what would be published now: by the downlink's templates, or as the guest before left it. A record
+    /// that was not settled before a failure comes again: its topic, partition and offset say that it is the same, `context.id` does not.
+    ///
+    /// # Errors
+    /// It cannot judge: the downlink's `on_failure` decides.
+    fn handle(&self, context: &Context, downlink: &str, fetched: Fetched, messages: Vec<Message>) -> Result<DownlinkVerdict, Fault>;
 }

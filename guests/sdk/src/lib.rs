@@ -1,7 +1,7 @@
 //! Write Hookgate guests in Rust.
 //!
 //! A guest is a type that is made once per instance ([`Guest::start`]), implements a trait for each kind of hook that it serves
-//! ([`Publish`], [`Access`] and [`EnhancedAccess`], [`Events`]), and is exported by one line:
+//! ([`Publish`], [`Access`] and [`EnhancedAccess`], [`Events`], [`Downlink`]), and is exported by one line:
 //!
 //! ```
 //! use hookgate_guest::prelude::*;
@@ -56,6 +56,7 @@ use testing::host;
 pub use crate::{
     bindings::{
         access::exports::hookgate::guest::access::{Action, Answer, Credentials},
+        downlink::exports::hookgate::guest::downlink::{Fetched, RecordHeader, Verdict as DownlinkVerdict},
         enhanced_access::exports::hookgate::guest::enhanced_access::{Challenge, Exchange, Verdict as EnhancedVerdict},
         events::exports::hookgate::guest::events::{
             Closing, Connection, Delivery, Detail, Dropping, Subscription, Verdict as EventVerdict,
@@ -65,7 +66,7 @@ pub use crate::{
             hookgate::guest::types::{Client, Context, Denial, Fault, Header, KafkaRecord, Message, Qos},
         },
     },
-    guest::{Access, EnhancedAccess, Events, Guest, Publish},
+    guest::{Access, Downlink, EnhancedAccess, Events, Guest, Publish},
 };
 
 /// Runs an export's body, for [`export!`].
@@ -84,8 +85,8 @@ pub fn __during_call<T>(body: impl FnOnce() -> T) -> T {
 /// Everything that a guest usually names.
 pub mod prelude {
     pub use crate::{
-        Access, Action, Answer, Challenge, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Dropping,
-        EnhancedAccess, EnhancedVerdict, EventVerdict, Events, Exchange, Fault, Guest, Header, KafkaRecord, Message, Publish, PublishVerdict, Qos, Subscription, crypto, log, metrics,
-        reason, settings, state,
+        Access, Action, Answer, Challenge, Changes, Client, Closing, Connection, Context, Credentials, Delivery, Denial, Detail, Downlink,
+        DownlinkVerdict, Dropping, EnhancedAccess, EnhancedVerdict, EventVerdict, Events, Exchange, Fault, Fetched, Guest, Header, KafkaRecord,
+        Message, Publish, PublishVerdict, Qos, RecordHeader, Subscription, crypto, log, metrics, reason, settings, state,
     };
 }

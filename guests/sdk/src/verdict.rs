@@ -1,6 +1,9 @@
 //! Short ways to say a verdict.
 
-use crate::{Answer, Challenge, Changes, Denial, EnhancedVerdict, EventVerdict, Fault, Header, KafkaRecord, Message, PublishVerdict};
+use crate::{
+    Answer, Challenge, Changes, Denial, DownlinkVerdict, EnhancedVerdict, EventVerdict, Fault, Fetched, Header, KafkaRecord, Message,
+    PublishVerdict, Qos,
+};
 
 impl Header {
     /// A header or user property.
@@ -92,6 +95,47 @@ impl EventVerdict {
     /// Nothing to Kafka.
     pub fn drop(why: impl Into<String>) -> Self {
         EventVerdict::Drop(why.into())
+    }
+}
+
+impl DownlinkVerdict {
+    /// Publish what there is.
+    pub fn pass() -> Self {
+        DownlinkVerdict::Pass
+    }
+
+    /// Publish these instead, in order; none is allowed.
+    pub fn publish(messages: impl Into<Vec<Message>>) -> Self {
+        DownlinkVerdict::Publish(messages.into())
+    }
+
+    /// Publish nothing; the record is done with.
+    pub fn drop(why: impl Into<String>) -> Self {
+        DownlinkVerdict::Drop(why.into())
+    }
+}
+
+impl Fetched {
+    /// The first header of this name, as bytes; `None` when there is none, or none with a value.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.name == name).and_then(|header| header.value.as_deref())
+    }
+}
+
+impl Message {
+    /// A message of QoS 1, not retained, without properties.
+    pub fn new(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
+        Message {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            expiry_s: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Action, Answer, Bytes, Client, Credentials, Detail, ExchangeVerdict, Message, ObserveVerdict, PublishVerdict, Round, Text},
+    event::{
+        Action, Answer, Bytes, Client, Credentials, Descent, DescentVerdict, Detail, ExchangeVerdict, Message, ObserveVerdict,
+        PublishVerdict, Round, Text,
+    },
     guest::failure::Failure,
 };
 
@@ -14,6 +17,7 @@ pub(in crate::guest) enum Question {
     Authenticate { client: Arc<Client>, credentials: Credentials },
     Authorize { client: Arc<Client>, action: Action, topic: Box<str> },
     Step { client: Arc<Client>, round: Box<OwnedRound> },
+    Descend(Arc<Descent>),
 }
 
 /// A [`Round`] that owns what it says.
@@ -44,14 +48,16 @@ pub(in crate::guest) enum Reply {
     Observe(ObserveVerdict),
     Access(Answer),
     Exchange(ExchangeVerdict),
+    Descend(DescentVerdict),
 }
 
 impl Reply {
-    /// Refuses a reply that asks for too many records: all tenants share the way to Kafka.
+    /// Refuses a reply that asks for too many records or messages: all tenants share the way to Kafka, and the broker.
     pub(super) fn bounded(self, limit: usize) -> Result<Self, Failure> {
         let records = match &self {
             Reply::Publish(PublishVerdict::Change(changes)) => changes.records.as_ref().map_or(0, Vec::len),
             Reply::Observe(ObserveVerdict::Emit(records)) => records.len(),
+            Reply::Descend(DescentVerdict::Publish(messages)) => messages.len(),
             _ => 0,
         };
         if records > limit { Err(Failure::TooManyRecords { records, limit }) } else { Ok(self) }

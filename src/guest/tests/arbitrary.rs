@@ -7,7 +7,7 @@ use proptest::{option, prelude::*, sample::select};
 use crate::{
     event::{
         Action, Answer, Bytes, Changes, Client, Closing, Connection, Credentials, Delivery, Denial, Detail, Dropping, ExchangeVerdict,
-        Header, KafkaRecord, Message, ObserveVerdict, Peer, Properties, PublishVerdict, QoS, Subscription, Text,
+        Fetched, Header, KafkaRecord, Message, ObserveVerdict, Peer, Properties, PublishVerdict, QoS, RecordHeader, Subscription, Text,
     },
     hook::DropReason,
 };
@@ -194,4 +194,20 @@ pub(in crate::guest) fn exchange_verdicts() -> impl Strategy<Value = ExchangeVer
         denials().prop_map(ExchangeVerdict::Deny),
         Just(ExchangeVerdict::Abstain),
     ]
+}
+
+pub(in crate::guest) fn fetched() -> impl Strategy<Value = Fetched> {
+    let small = || prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let header = ("[a-zäß]{0,12}", option::of(small())).prop_map(|(name, value)| RecordHeader { name: name.into(), value });
+    let fields =
+        ("[a-z._-]{1,20}", any::<(u32, u64, Option<u64>)>(), option::of(small()), option::of(bytes()), prop::collection::vec(header, 0..4));
+    fields.prop_map(|(topic, (partition, offset, timestamp_ms), key, value, headers)| Fetched {
+        topic: topic.into(),
+        partition,
+        offset,
+        timestamp_ms,
+        key,
+        value,
+        headers,
+    })
 }

@@ -7,7 +7,7 @@ use proptest::{
 };
 
 use super::{
-    arbitrary::{actions, bytes, clients, credentials, details, messages, text},
+    arbitrary::{actions, bytes, clients, credentials, details, fetched, messages, text},
     *,
 };
 
@@ -165,4 +165,73 @@ fn a_round_of_an_exchange_is_mirrored() {
         prop_assert_eq!(verdict, Ok(if number == 0 { ExchangeVerdict::Allow(data) } else { ExchangeVerdict::Proceed { data, memo } }));
         Ok(())
     });
+}
+
+#[test]
+fn a_record_on_its_way_down_is_mirrored() {
+    let records = (any::<(u64, u64)>(), "[a-z]{1,8}", fetched(), prop::collection::vec(messages(), 0..3));
+    Glass::new().hold_to(records, |glass, ((id, time_ms), downlink, fetched, messages)| {
+        let asked = Asked::new(id, time_ms, "n1");
+        let publisher = Text::from(format!("$downlink/{downlink}"));
+        // As the host makes them: nobody promised anything about their payload.
+        let own = |message: Message| {
+            let properties = message.properties.map(|properties| Properties { payload_is_utf8: None, ..*properties });
+            Message {
+                publisher: publisher.clone(),
+                publisher_username: None,
+                received_at_ms: 5,
+                properties: properties.filter(|properties| *properties != Properties::default()).map(Box::new),
+                annotations: Vec::new(),
+                ..message
+            }
+        };
+        let messages: Vec<Message> = messages.into_iter().map(own).collect();
+        let vec = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
+        let Fetched { topic, partition, offset, timestamp_ms, key, value, headers } = &fetched;
+        let said = header("said", format!("{id} {time_ms} n1 {downlink}"));
+        let place = header("place", format!("{topic} {partition} {offset} {timestamp_ms:?} {:?}", vec(key)));
+        let headers = headers.iter().map(|of| header(&of.name, format!("{:?}", vec(&of.value))));
+        let user_properties = [said, place].into_iter().chain(headers).collect();
+        let first = Message {
+            publisher: publisher.clone(),
+            publisher_username: None,
+            topic: "said".into(),
+            payload: value.clone().unwrap_or_default(),
+            qos: QoS::AtLeastOnce,
+            retain: value.is_none(),
+            received_at_ms: 5,
+            properties: Some(Box::new(Properties { user_properties, ..Properties::default() })),
+            annotations: Vec::new(),
+        };
+        let expected = [vec![first], messages.clone()].concat();
+        let descent = Descent { downlink: downlink.as_str().into(), publisher: publisher.clone(), received_at_ms: 5, fetched, messages };
+        let verdict = glass.runtime.block_on(glass.mirror.guest.descend(asked, &Arc::new(descent)));
+        prop_assert_eq!(verdict, Ok(DescentVerdict::Publish(expected)));
+        Ok(())
+    });
+}
+
+/// The same walls as around every other call.
+#[tokio::test]
+async fn questions_about_records_are_answered_or_fail() {
+    let engine = Engine::new(&Runtime::default()).unwrap();
+    let fetched = Fetched { topic: "t".into(), partition: 0, offset: 0, timestamp_ms: None, key: None, value: None, headers: Vec::new() };
+    let descent = Arc::new(Descent { downlink: "d".into(), publisher: "p".into(), received_at_ms: 0, fetched, messages: Vec::new() });
+    for (mode, limits, expected) in [
+        ("pass", "", Ok(DescentVerdict::Pass)),
+        ("drop", "", Ok(DescentVerdict::Drop("hostile: dropped as told".into()))),
+        ("trap", "", Err("trap")),
+        ("loop", "deadline_ms = 10", Err("deadline")),
+        ("fault-retry", "", Err("fault-retry")),
+        ("invalid-topic", "", Err("invalid-verdict")),
+        ("return-records", "deadline_ms = 60000", Err("too-many-records")),
+        ("return-64mib", "memory_bytes = 200000000, deadline_ms = 60000", Err("returned-too-much")),
+    ] {
+        let loaded = hostile(&engine, mode, limits).await.unwrap();
+        let verdict = loaded.guest.descend(ASKED, &descent).await.map_err(|failure| failure.reason());
+        assert_eq!(verdict, expected, "{mode}");
+    }
+    let without = load(&engine, "identity", "").await.unwrap();
+    assert!(!without.guest.descends());
+    assert_eq!(without.guest.descend(ASKED, &descent).await, Err(Failure::NotExported("downlink")));
 }

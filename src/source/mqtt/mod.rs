@@ -20,6 +20,7 @@ mod connection;
 mod dispatch;
 mod figures;
 mod forward;
+mod hand;
 mod inspect;
 mod listener;
 mod mailbox;
@@ -48,7 +49,6 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-pub use self::inspect::{Inspector, Part, SessionView, Wanted};
 use self::{
     aftermath::Aftermath,
     dispatch::Bus,
@@ -59,6 +59,10 @@ use self::{
     slow::Slow,
     subscriptions::Subscriptions,
     sys::Sys,
+};
+pub use self::{
+    hand::Hand,
+    inspect::{Inspector, Part, SessionView, Wanted},
 };
 use crate::{
     config::{Config, Mqtt, Problem},

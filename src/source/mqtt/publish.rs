@@ -55,7 +55,7 @@ pub(super) async fn publish(
 }
 
 /// Whether there are receivers, and what the bus is to carry.
-async fn accept(
+pub(super) async fn accept(
     shared: &Shared,
     client: &Arc<Client>,
     message: Arc<Message>,

@@ -90,6 +90,19 @@ pub mod exported {
         }
     }
 
+    pub mod downlink {
+        use arbitrary::Arbitrary;
+
+        use super::super::imported::types::MessageResult;
+
+        #[derive(Arbitrary, Clone, Debug)]
+        pub enum Verdict {
+            Pass,
+            Publish(Vec<MessageResult>),
+            Drop(String),
+        }
+    }
+
     pub mod access {
         use arbitrary::Arbitrary;
 

@@ -15,7 +15,7 @@ pub(crate) mod host;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{Client, Context, Message, Qos, log::Level, state::Error};
+use crate::{Client, Context, Fetched, Message, log::Level, state::Error};
 
 #[derive(Default)]
 struct Host {
@@ -114,17 +114,13 @@ pub fn client(client_id: &str) -> Client {
 
 /// A QoS 1 message without properties.
 pub fn message(topic: &str, payload: impl Into<Vec<u8>>) -> Message {
-    Message {
-        topic: topic.into(),
-        payload: payload.into(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        expiry_s: None,
-        content_type: None,
-        response_topic: None,
-        correlation_data: None,
-        user_properties: Vec::new(),
-    }
+    Message::new(topic, payload)
+}
+
+/// A record of partition 0 of the topic `records`, without headers and without a timestamp.
+pub fn fetched(offset: u64, key: &str, value: impl Into<Vec<u8>>) -> Fetched {
+    let (key, value) = (Some(key.into()), Some(value.into()));
+    Fetched { topic: "records".into(), partition: 0, offset, timestamp_ms: None, key, value, headers: Vec::new() }
 }
 
 #[cfg(test)]
