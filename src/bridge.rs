@@ -1,7 +1,9 @@
 //! The whole of Hookgate in one value: built bottom-up, drained top-down, reloaded as a whole.
 
+mod check;
 mod keep;
 mod operators;
+mod restart;
 mod works;
 
 use std::{
@@ -14,14 +16,17 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use self::works::{Present, Works};
-
+pub use self::check::{check, look_closer};
+use self::{
+    restart::needs_restart,
+    works::{Present, Works},
+};
 use crate::{
     access::Access,
     admin::Admin,
-    config::{Bootstrap, Config, Kafka, Listener, Problem},
+    config::{Config, Kafka, Problem},
     event::Receipt,
-    kafka::{Inspection, Record},
+    kafka::Record,
     metrics::Metrics,
     outbox::{Outbox, Past, Renewal},
     pipeline::{Pipeline, Plan},
@@ -356,75 +361,4 @@ async fn produce_differences(mut found: mpsc::Receiver<Difference>, outbox: Outb
 
 fn same_file(path: &Path, file: &Path) -> bool {
     path == file || std::path::absolute(file).is_ok_and(|file| path == file)
-}
-
-/// What cannot change while the process runs.
-fn needs_restart(old: &Config, new: &Config) -> Vec<Problem> {
-    let place = &new.kafka.place.place;
-    let tables = [
-        ("[node]", old.node != new.node),
-        ("[node] data_dir or [store]", old.store != new.store),
-        ("[[listener]] name, bind or protocol", !same_doors(&old.listeners, &new.listeners)),
-        ("[mqtt] max_retained_messages", old.mqtt.max_retained_messages != new.mqtt.max_retained_messages),
-        ("[guests]", old.runtime != new.runtime),
-        ("[admin]", old.admin != new.admin),
-        ("bootstrap_servers from or to \"embedded\"", differs(old, new, |kafka| kafka.bootstrap == Bootstrap::Embedded)),
-        (
-            "max_outstanding_records, max_outstanding_bytes or max_outstanding_ms",
-            differs(old, new, |it| (it.max_outstanding_records, it.max_outstanding_bytes, it.max_outstanding_ms)),
-        ),
-        ("[kafka] embedded_partitions", old.kafka.embedded_partitions != new.kafka.embedded_partitions),
-        ("[spool]", old.spool != new.spool),
-    ];
-    let changed = tables.into_iter().filter(|(_, changed)| *changed);
-    let problem =
-        |(table, _)| Problem::new(place, format!("{table} cannot change while Hookgate runs")).help("restart to take it into service");
-    changed.map(problem).collect()
-}
-
-/// Whether something differs of a cluster that both name.
-fn differs<T: PartialEq>(old: &Config, new: &Config, part: impl Fn(&Kafka) -> T) -> bool {
-    let old = |new: &Kafka| old.all_clusters().find(|old| old.name == new.name).map(&part);
-    new.all_clusters().any(|new| old(new).is_some_and(|old| old != part(new)))
-}
-
-/// Whether the sockets are the same; what is behind them can change.
-fn same_doors(old: &[Listener], new: &[Listener]) -> bool {
-    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.is_same_door(new))
-}
-
-/// Every problem of a configuration file, its guests included, without opening a door.
-///
-/// # Errors
-/// The engine that tries guests cannot start.
-pub async fn check(file: &Path) -> anyhow::Result<Vec<Problem>> {
-    let (config, mut problems) = match Config::inspect(file) {
-        Ok(read) => read,
-        Err(problems) => return Ok(problems),
-    };
-    let registry = Registry::for_trial(&config.runtime, &Metrics::new()).context("starting the guest engine")?;
-    if let Err(more) = registry.load(&config, &Guests::default()).await {
-        problems.extend(more);
-    }
-    problems.extend(read_access(&config).await.err().unwrap_or_default());
-    problems.extend(Broker::check(&config));
-    problems.extend(Downlinks::check(&config));
-    problems.extend(Outbox::check(&config).err().into_iter().flatten().filter_map(|error| error.problem()));
-    problems.sort();
-    problems.dedup();
-    Ok(problems)
-}
-
-/// What works in a configuration file, and should not be so; and what its clusters say to it, if they are to be asked.
-///
-/// # Errors
-/// The file cannot be read, or librdkafka does not take what it says.
-pub async fn look_closer(file: &Path, connect: bool) -> anyhow::Result<(Vec<Problem>, Vec<Inspection>)> {
-    let Ok((config, _)) = Config::inspect(file) else { return Ok((Vec::new(), Vec::new())) };
-    let warnings = config.warnings();
-    if !connect {
-        return Ok((warnings, Vec::new()));
-    }
-    let inspections = tokio::task::spawn_blocking(move || Outbox::inspect(&config)).await.context("asking Kafka")??;
-    Ok((warnings, inspections))
 }

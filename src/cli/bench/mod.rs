@@ -93,7 +93,7 @@ pub(super) struct Args {
     /// A real Kafka; the embedded one when not given. A topic is created there for each scenario, and deleted when all is well.
     #[arg(long, value_name = "HOST:PORT", env = "KAFKA")]
     kafka: Option<String>,
-    /// A librdkafka property of the measured process, for example max.in.flight=2; can be repeated.
+    /// A librdkafka property of the measured process, for example socket.nagle.disable=true; can be repeated.
     #[arg(long = "kafka-property", value_name = "NAME=VALUE", value_parser = property)]
     kafka_properties: Vec<(String, String)>,
     /// Clients of `fleet`; the broker and each process of 10 000 clients need as many open files (ulimit -n).

@@ -249,7 +249,7 @@ mod tests {
                 bad: 0,
                 guests: Path::new(""),
                 kafka: None,
-                kafka_properties: &[("batch.num.messages".to_owned(), "1".to_owned())],
+                kafka_properties: &[("socket.nagle.disable".to_owned(), "true".to_owned())],
                 topic: "bench_1",
             };
             for kafka in [None, Some("127.0.0.1:9092")] {
