@@ -23,7 +23,7 @@ use crate::{
     event::Receipt,
     kafka::{Inspection, Record},
     metrics::Metrics,
-    outbox::{Outbox, Renewal},
+    outbox::{Outbox, Past, Renewal},
     pipeline::{Pipeline, Plan},
     registry::{Difference, Guests, Registry, States, Watch},
     source::{
@@ -81,7 +81,8 @@ impl Bridge {
         let registry = Registry::new(&config.runtime, &metrics, differences).context("starting the guest engine")?.keeping(states);
         let guests = registry.load(&config, &Guests::default()).await.map_err(StartError::Problems)?;
         let access = read_access(&config).await.map_err(StartError::Problems)?;
-        let outbox = connect(&config, &metrics).await?;
+        let past = kept.as_ref().map(|(store, restored)| Past::new(store, restored));
+        let outbox = connect(&config, past, &metrics).await?;
         let plan = plan(&config, &access, &outbox, &guests)?;
         let pipeline = Pipeline::new(&config.node, Arc::clone(&metrics));
         pipeline.install(plan);
@@ -293,7 +294,7 @@ impl Bridge {
         service.config.access.password_file.as_ref().is_some_and(|file| paths.contains(&file.value))
     }
 
-    /// Stops accepting, settles what is in flight, and ends: the doors first, Kafka last.
+    /// Stops accepting, settles what is in flight, and ends: the doors first, then Kafka, the store last.
     ///
     /// Returns the number of records whose fate is unknown; none of them was acknowledged.
     pub async fn drain(self) -> usize {
@@ -305,15 +306,18 @@ impl Bridge {
         self.downlinks.drain(deadline).await;
         self.broker.drain(deadline).await;
         self.works.pipeline.flush_captures(deadline).await;
+        // What goes exactly once is noted in the store before Kafka has it.
+        let unconfirmed = self.works.outbox.drain(deadline).await;
         keep::close(self.store).await;
-        self.works.outbox.drain(deadline).await
+        unconfirmed
     }
 }
 
 /// Connecting waits for Kafka's first answer, which must not hold up a thread of the runtime.
-async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<Outbox, StartError> {
+async fn connect(config: &Config, past: Option<Past>, metrics: &Arc<Metrics>) -> Result<Outbox, StartError> {
     let (config, metrics) = (config.clone(), Arc::clone(metrics));
-    let connected = tokio::task::spawn_blocking(move || Outbox::open(&config, &metrics)).await.context("starting the Kafka producer")?;
+    let connected =
+        tokio::task::spawn_blocking(move || Outbox::open(&config, past, &metrics)).await.context("starting the Kafka producer")?;
     connected.map_err(|error| match error.problem() {
         Some(problem) => StartError::Problems(vec![problem]),
         None => StartError::Failed(error.into()),

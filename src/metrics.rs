@@ -147,6 +147,8 @@ metrics! {
     records_enqueued: PerName = "records_enqueued", "Records handed to the producer, per Kafka topic";
     records_confirmed: PerName = "records_confirmed", "Records confirmed by Kafka, per Kafka topic";
     records_failed: PerReason = "records_failed", "Records that Kafka did not confirm, per Kafka topic and reason";
+    publishes_repeated: PerName = "publishes_repeated", "Publishes not produced again by exactly-once routes, per cluster";
+    transactions: PerName = "transactions", "Transactions of exactly-once routes, per end: committed or aborted";
     records_dead_lettered: PerReason = "records_dead_lettered", "Records that Kafka refused and that are on the dead letter topic, per refusing Kafka topic and reason";
     records_unfit: PerReason = "records_unfit", "Records whose template rendered to no Kafka topic or no partition and that nobody got, per route and reason";
     record_timestamps_replaced: PerName = "record_timestamps_replaced", "Records that have the event's time because their template rendered to none, per route";

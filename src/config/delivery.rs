@@ -96,6 +96,10 @@ impl Delivery {
                 let message = " = \"exactly-once\" needs a folder that outlives the process";
                 table.refuse_at(place, "delivery", message, "write data_dir = \"data\" in [node]");
             }
+            if let Some(place) = &max_in_flight {
+                let help = "remove it; transactions keep the order of arrival by themselves";
+                table.refuse_at(place, "max_in_flight", " does nothing with delivery = \"exactly-once\"", help);
+            }
             if ack.as_ref().is_some_and(|ack| ack.value != Ack::Kafka) {
                 let message = " = \"exactly-once\" needs ack = \"kafka\": only Kafka's answer says that it is stored once";
                 table.refuse_at(place, "delivery", message, "remove `ack`");

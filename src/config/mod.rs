@@ -190,6 +190,7 @@ impl Config {
             table.refuse_value(&cluster.place.place, "a cluster named \"kafka\" is the one of [kafka]", "give it another name");
         }
         let kafka = kafka.unwrap_or_else(|| Kafka::embedded(table.place().clone()));
+        Self::check_once(table, &routes, std::iter::once(&kafka).chain(&clusters));
         Config {
             node,
             store,
@@ -218,6 +219,21 @@ impl Config {
     /// What works, and should not be so.
     pub fn warnings(&self) -> Vec<Problem> {
         self.all_clusters().flat_map(Kafka::warnings).collect()
+    }
+
+    /// Exactly once needs transactions, which need more of a cluster than other routes do.
+    fn check_once<'a>(table: &Table<'_>, routes: &[Route], clusters: impl Iterator<Item = &'a Kafka>) {
+        for cluster in clusters {
+            let mut once = routes.iter().filter(|route| route.delivery.guarantee == Guarantee::ExactlyOnce);
+            let Some(route) = once.find(|route| route.delivery.cluster.value == cluster.name) else { continue };
+            if cluster.bootstrap == Bootstrap::Embedded {
+                let message = "delivery = \"exactly-once\" needs a real Kafka: the embedded one forgets everything with the process";
+                table.refuse_value(&route.place.place, message, "write bootstrap_servers = \"host:9092\", or remove `delivery`");
+            } else if cluster.acks != "all" {
+                let message = format!("delivery = \"exactly-once\" needs acks = \"all\" of the cluster \"{}\"", cluster.name);
+                table.refuse_value(&route.place.place, message, "remove `acks`, or `delivery`");
+            }
+        }
     }
 
     fn read_tenants(table: &Table<'_>, guests: &[Guest]) -> Vec<Tenant> {

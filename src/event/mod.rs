@@ -5,6 +5,7 @@
 mod access;
 mod descent;
 mod message;
+mod origin;
 mod peer;
 mod receipt;
 mod verdict;
@@ -19,6 +20,7 @@ pub use self::{
     access::{Action, Answer, Credentials, ExchangeVerdict, Round, Ruling, Step},
     descent::{Descent, DescentVerdict, Fetched, RecordHeader},
     message::{Header, Message, Properties, QoS},
+    origin::{Knowledge, Origin},
     peer::Peer,
     receipt::{Outcome, Receipt, Refusal, Settlement, Settlements},
     verdict::{Changes, Denial, KafkaRecord, ObserveVerdict, PublishVerdict},

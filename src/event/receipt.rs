@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Text;
+use super::{Text, origin::Origin};
 
 /// How an event ended, from best to worst.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,7 +149,7 @@ struct Shared {
 /// Who waits.
 enum Owner {
     /// A publisher, which may send the event again.
-    Publisher { number: u64, settlements: Arc<Settlements> },
+    Publisher { number: u64, settlements: Arc<Settlements>, origin: Option<Arc<Origin>> },
     /// Somebody who only wants to know; `None` once told.
     Witness(Option<Box<dyn FnOnce(Outcome) + Send + Sync>>),
 }
@@ -175,7 +175,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let outcome = std::mem::replace(self.worst.get_mut(), Outcome::Stored);
         match &mut self.owner {
-            Owner::Publisher { number, settlements } => settlements.push(Settlement { number: *number, outcome }),
+            Owner::Publisher { number, settlements, .. } => settlements.push(Settlement { number: *number, outcome }),
             Owner::Witness(told) => {
                 if let Some(tell) = told.take() {
                     tell(outcome);
@@ -188,7 +188,12 @@ impl Drop for Shared {
 impl Receipt {
     /// Opens a receipt that settles as `number` in `settlements`.
     pub fn open(number: u64, settlements: &Arc<Settlements>) -> Self {
-        Receipt::of(Owner::Publisher { number, settlements: Arc::clone(settlements) })
+        Self::open_for(number, settlements, None)
+    }
+
+    /// The same for a publish that some cluster must have once.
+    pub fn open_for(number: u64, settlements: &Arc<Settlements>, origin: Option<Arc<Origin>>) -> Self {
+        Receipt::of(Owner::Publisher { number, settlements: Arc::clone(settlements), origin })
     }
 
     /// A receipt for an event that nobody sends again, but whose end somebody wants to know. `tell` is called once, by whoever drops the
@@ -201,6 +206,14 @@ impl Receipt {
         Receipt { shared: Some(Arc::new(Shared { worst: Mutex::new(Outcome::Stored), owner })), kept: false }
     }
 
+    /// Which publish it belongs to, if that must be known to store it once.
+    pub fn origin(&self) -> Option<&Arc<Origin>> {
+        match &self.shared.as_ref()?.owner {
+            Owner::Publisher { origin, .. } => origin.as_ref(),
+            Owner::Witness(_) => None,
+        }
+    }
+
     /// A receipt that nobody waits for: the events that merely happened.
     pub fn nobody() -> Self {
         Receipt { shared: None, kept: false }
@@ -210,7 +223,7 @@ impl Receipt {
     /// that nobody waits for.
     pub fn overtakes(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| match &shared.owner {
-            Owner::Publisher { number, settlements } => *number < settlements.sound_from.load(Ordering::Acquire),
+            Owner::Publisher { number, settlements, .. } => *number < settlements.sound_from.load(Ordering::Acquire),
             Owner::Witness(_) => false,
         })
     }

@@ -20,7 +20,7 @@ const LOOK_EVERY: u64 = 32;
 
 /// The room for records that Kafka has not confirmed.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     records: Semaphore,
     bytes: Semaphore,
     most_bytes: u32,
@@ -42,11 +42,11 @@ struct Timed {
 
 /// The producer is being drained: nobody comes in any more.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 impl Bounds {
     /// `patience` zero: by number only.
-    pub(super) fn new(records: usize, bytes: usize, patience: Duration) -> Self {
+    pub(crate) fn new(records: usize, bytes: usize, patience: Duration) -> Self {
         let records = records.min(Semaphore::MAX_PERMITS);
         let most_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let timed = || Timed {
@@ -66,7 +66,7 @@ impl Bounds {
     }
 
     /// Waits for room for one record. A record that is bigger than the whole bound takes all of it, alone.
-    pub(super) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
+    pub(crate) async fn enter(&self, bytes: usize) -> Result<(), Closed> {
         let record = match self.records.try_acquire() {
             Ok(record) => record,
             Err(TryAcquireError::Closed) => return Err(Closed),
@@ -85,7 +85,7 @@ impl Bounds {
     }
 
     /// Gives back what [`Bounds::enter`] took.
-    pub(super) fn leave(&self, bytes: usize) {
+    pub(crate) fn leave(&self, bytes: usize) {
         let left = self.outstanding.fetch_sub(1, Ordering::AcqRel) - 1; // before the permits, so that it never exceeds the bound
         self.bytes.add_permits(self.weight(bytes) as usize);
         match &self.timed {
@@ -122,7 +122,7 @@ impl Bounds {
     }
 
     /// Lets nobody in any more, those who wait neither.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.records.close();
         self.bytes.close();
     }
@@ -131,16 +131,16 @@ impl Bounds {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.most_bytes)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.records.is_closed()
     }
 
-    pub(super) fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Acquire)
     }
 
     /// Waits until nothing is outstanding.
-    pub(super) async fn until_empty(&self) {
+    pub(crate) async fn until_empty(&self) {
         loop {
             let mut empty = std::pin::pin!(self.empty.notified());
             empty.as_mut().enable();

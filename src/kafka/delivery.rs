@@ -156,7 +156,7 @@ impl Drop for Pending {
 
 /// What an error code means for the record, and the word that counts it. `fits`: Kafka is known to take
 /// records of this size.
-fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outcome, &'static str) {
+pub(super) fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outcome, &'static str) {
     use RDKafkaErrorCode as C;
     let refused = |kind: fn(Text) -> Refusal, text: String| Outcome::Refused(kind(text.into()));
     match code {
@@ -187,6 +187,17 @@ fn judge(topic: &str, bytes: usize, code: RDKafkaErrorCode, fits: bool) -> (Outc
         }
         C::PurgeQueue | C::PurgeInflight => (Outcome::Unknown("given up while waiting for Kafka".into()), "given-up"),
         _ => (Outcome::Unknown(format!("topic {topic}: {code}").into()), "error"),
+    }
+}
+
+/// A line of librdkafka's log.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    // Troubles with brokers arrive as errors, too.
+    let about_brokers = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN" | "FATAL");
+    match level {
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {line}"),
+        _ if about_brokers => tracing::debug!(facility, "librdkafka: {line}"),
+        _ => tracing::warn!(facility, "librdkafka: {line}"),
     }
 }
 
@@ -248,13 +259,7 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // Troubles with brokers arrive as errors, too.
-        let about_brokers = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN" | "FATAL");
-        match level {
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {line}"),
-            _ if about_brokers => tracing::debug!(facility, "librdkafka: {line}"),
-            _ => tracing::warn!(facility, "librdkafka: {line}"),
-        }
+        log(level, facility, line);
     }
 
     fn error(&self, error: NativeError, reason: &str) {

@@ -15,7 +15,7 @@
 //!
 //! The way back is [`Consumer`]: a member of a consumer group that commits what whoever reads from it says is done, in order.
 //!
-//! Absent: transactions, the spool.
+//! Absent: the spool; what of transactions is more than one ([`Transactor`]).
 
 mod admin;
 mod bounds;
@@ -38,6 +38,7 @@ mod renewal;
 mod settings;
 mod tokens;
 mod topics;
+mod transaction;
 
 use crate::config::{Place, Problem};
 
@@ -52,7 +53,9 @@ pub use self::{
     reader::{ReadError, Reader, StoredRecord},
     record::{Record, RecordId, RecordIdText},
     renewal::Renewal,
+    transaction::{Failed, Marker, TransactionError, Transactor},
 };
+pub(crate) use bounds::Bounds;
 
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]

@@ -193,6 +193,16 @@ impl Producer {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// How another client of the same cluster is to be set up, as long as nothing changes.
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.inner.native.load().setup)
+    }
+
+    /// The partition of a record, if its key does not choose it.
+    pub(super) fn partition(&self, record: &Record) -> Option<i32> {
+        self.inner.topics.counters(&record.topic).partitions.choose(record.partition, Chance::now)
+    }
+
     /// Records handed over and not yet answered.
     pub fn outstanding(&self) -> usize {
         self.inner.shared.bounds.outstanding()

@@ -1,14 +1,15 @@
 //! The ways out of this process: which cluster, how safe, how often.
 //!
 //! A [`Way`] belongs to a route and does with a record what the route's [`Delivery`] says; the [`Outbox`] holds what all ways share: a
-//! producer for each cluster. Another configuration is taken in two steps, [`Outbox::renew`] and [`Renewal::commit`], so that it can be
-//! refused as a whole. A cluster that stays keeps its producer, which changes inside; a way to a cluster that goes holds on to it until
-//! the plan that the way belongs to is gone.
+//! producer for each cluster, and where a route wants it a worker for its transactions ([`once`]). Another configuration is taken in two
+//! steps, [`Outbox::renew`] and [`Renewal::commit`], so that it can be refused as a whole. A cluster that stays keeps its producer, which
+//! changes inside; a way to a cluster that goes holds on to it until the plan that the way belongs to is gone.
 //!
 //! Absent: what a record contains (the pipeline's), how it is sent (kafka's).
 
 mod kept;
 mod lane;
+mod once;
 mod refused;
 mod renewal;
 mod spooled;
@@ -24,12 +25,16 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use self::{lane::Lanes, refused::Letters, spooled::Spooled};
-pub use self::{renewal::Renewal, way::Way};
+use self::{lane::Lanes, once::Once, refused::Letters, spooled::Spooled};
+pub use self::{
+    once::{Past, Together},
+    renewal::Renewal,
+    way::Way,
+};
 use crate::{
-    config::{self, Ack, Bootstrap, Config, Delivery, Downlink, Kafka, OnFailure, OnRefusal, Problem, Route},
+    config::{Ack, Bootstrap, Config, Delivery, Downlink, Guarantee, Kafka, OnFailure, OnRefusal, Problem, Route},
     event::Text,
-    kafka::{Inspection, KafkaError, Producer},
+    kafka::{Inspection, KafkaError, Producer, Transactor},
     metrics::Metrics,
     spool::SpoolError,
 };
@@ -61,6 +66,8 @@ pub struct Outbox {
     clusters: Arc<ArcSwap<Clusters>>,
     /// Clusters that the configuration no longer names, while records are on their way to them.
     leaving: Arc<Mutex<Vec<Cluster>>>,
+    /// What former processes left, for transactions.
+    past: Option<Arc<Past>>,
 }
 
 type Clusters = HashMap<String, Cluster>;
@@ -76,20 +83,56 @@ struct Cluster {
     letters: OnceLock<Letters>,
     /// Where there is a `data_dir`.
     spooled: Option<Spooled>,
+    once: Arc<Door>,
     metrics: Arc<Metrics>,
 }
 
+/// The way into a cluster's transactions, opened by the first route that wants it.
+#[derive(Debug)]
+struct Door {
+    /// `None`: nothing outlives the process.
+    settings: Option<once::Settings>,
+    open: OnceLock<Option<Once>>,
+}
+
+impl Door {
+    fn enter(&self) -> Option<Once> {
+        let start = |settings: &once::Settings| {
+            let started = Once::start(settings.clone());
+            started.inspect_err(|error| tracing::error!("no thread for transactions with Kafka: {error}")).ok()
+        };
+        self.open.get_or_init(|| self.settings.as_ref().and_then(start)).clone()
+    }
+
+    fn opened(&self) -> Option<&Once> {
+        self.open.get()?.as_ref()
+    }
+
+    /// How many clones of the cluster's producer it holds.
+    fn holders(&self) -> usize {
+        usize::from(self.settings.is_some()) + usize::from(self.opened().is_some())
+    }
+}
+
 impl Cluster {
-    fn connect(kafka: &Kafka, topics: &[Text], spool: Option<&config::Spool>, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
-        let producer = Producer::connect(kafka, topics, Arc::clone(metrics))?;
+    fn connect(config: &Config, kafka: &Kafka, past: Option<&Arc<Past>>, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
+        let producer = Producer::connect(kafka, &topics(config, kafka), Arc::clone(metrics))?;
         let dead_letter_topic = Text::from(kafka.dead_letter_topic.as_str());
         let open = |spool| Spooled::open(&kafka.name, spool, &producer, &dead_letter_topic, metrics);
+        let settings = past.map(|past| once::Settings {
+            kafka: kafka.clone(),
+            producer: producer.clone(),
+            node: config.node.clone(),
+            past: Arc::clone(past),
+            metrics: Arc::clone(metrics),
+        });
         Ok(Cluster {
-            spooled: spool.map(open).transpose()?,
+            spooled: config.spool.as_ref().map(open).transpose()?,
             producer,
             dead_letter_topic,
             lanes: Arc::default(),
             letters: OnceLock::new(),
+            once: Arc::new(Door { settings, open: OnceLock::new() }),
             metrics: Arc::clone(metrics),
         })
     }
@@ -105,14 +148,19 @@ impl Cluster {
     /// that wait in the spool are safe, and not counted.
     async fn drain(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let once = match self.once.opened() {
+            Some(once) => once.drain(left()).await,
+            None => 0,
+        };
         if let Some(spooled) = &self.spooled {
-            let rest = spooled.rest(patience).await;
-            return rest.drain(&self.producer, self.letters.get(), deadline.saturating_duration_since(Instant::now())).await;
+            let rest = spooled.rest(left()).await;
+            return once + rest.drain(&self.producer, self.letters.get(), left()).await;
         }
         if let Some(letters) = self.letters.get() {
-            let _ = timeout(patience, letters.until_settled(&self.producer)).await; // what is left is counted below
+            let _ = timeout(left(), letters.until_settled(&self.producer)).await; // what is left is counted below
         }
-        self.producer.drain(deadline.saturating_duration_since(Instant::now())).await
+        once + self.producer.drain(left()).await
     }
 
     /// Who writes dead letters; must be called in a runtime.
@@ -123,30 +171,31 @@ impl Cluster {
 }
 
 impl Outbox {
-    fn new(clusters: Clusters) -> Self {
-        Outbox { clusters: Arc::new(ArcSwap::from_pointee(clusters)), leaving: Arc::default() }
+    fn new(clusters: Clusters, past: Option<Arc<Past>>) -> Self {
+        Outbox { clusters: Arc::new(ArcSwap::from_pointee(clusters)), leaving: Arc::default(), past }
     }
 
     /// No cluster: nothing is produced.
     pub fn closed() -> Self {
-        Outbox::new(Clusters::new())
+        Outbox::new(Clusters::new(), None)
     }
 
-    /// Connects to every cluster, and opens its spool where there is a `data_dir`. Blocks like [`Producer::connect`], and while a spool is
-    /// read through; must be called in a runtime.
+    /// Connects to every cluster, and opens its spool where there is a `data_dir`; `past` is what former processes left. Blocks like
+    /// [`Producer::connect`], and while a spool is read through; must be called in a runtime.
     ///
     /// # Errors
     /// The first cluster whose settings librdkafka does not take, or whose spool does not open.
-    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
+    pub fn open(config: &Config, past: Option<Past>, metrics: &Arc<Metrics>) -> Result<Self, OutboxError> {
+        let past = past.map(Arc::new);
         let mut clusters = HashMap::new();
         for kafka in config.all_clusters() {
-            clusters.insert(kafka.name.clone(), Cluster::connect(kafka, &topics(config, kafka), config.spool.as_ref(), metrics)?);
+            clusters.insert(kafka.name.clone(), Cluster::connect(config, kafka, past.as_ref(), metrics)?);
         }
         if let Some(spool) = &config.spool {
             let names: Vec<&str> = config.all_clusters().map(|kafka| kafka.name.as_str()).collect();
             spooled::warn_of_others(&spool.folder, &names);
         }
-        Ok(Outbox::new(clusters))
+        Ok(Outbox::new(clusters, past))
     }
 
     /// Checks what [`Outbox::open`] would refuse, without connecting.
@@ -154,7 +203,15 @@ impl Outbox {
     /// # Errors
     /// For each cluster the first property that librdkafka does not take.
     pub fn check(config: &Config) -> Result<(), Vec<KafkaError>> {
-        let errors: Vec<_> = config.all_clusters().filter_map(|kafka| Producer::check(kafka).err()).collect();
+        let is_once = |kafka: &Kafka| {
+            let mut routes = config.routes.iter().filter(|route| route.delivery.guarantee == Guarantee::ExactlyOnce);
+            routes.any(|route| route.delivery.cluster.value == kafka.name)
+        };
+        let check = |kafka: &Kafka| {
+            Producer::check(kafka)?;
+            if is_once(kafka) { Transactor::check(kafka, &config.node) } else { Ok(()) }
+        };
+        let errors: Vec<_> = config.all_clusters().filter_map(|kafka| check(kafka).err()).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -168,13 +225,19 @@ impl Outbox {
         config.all_clusters().map(|kafka| crate::kafka::inspect(kafka, &topics(config, kafka), largest_bytes)).collect()
     }
 
-    /// How the records of a route leave; `None`: its cluster is not there. Must be called in a runtime.
+    /// How the records of a route leave; `None`: its cluster, or what it needs to be exactly once, is not there. Must be called in a
+    /// runtime.
     pub fn way(&self, delivery: &Delivery) -> Option<Way> {
         let clusters = self.clusters.load();
         if clusters.is_empty() {
             return Some(Way::nowhere());
         }
-        Some(Way::new(clusters.get(&delivery.cluster.value)?, delivery))
+        let cluster = clusters.get(&delivery.cluster.value)?;
+        let once = match delivery.guarantee {
+            Guarantee::AtLeastOnce => None,
+            Guarantee::ExactlyOnce => Some(cluster.once.enter()?),
+        };
+        Some(Way::new(cluster, delivery, once))
     }
 
     /// The producer of the cluster of `[kafka]`.

@@ -6,11 +6,7 @@ use std::{
 };
 
 use super::{Cluster, Clusters, Outbox, OutboxError, topics};
-use crate::{
-    config::Config,
-    kafka,
-    metrics::Metrics,
-};
+use crate::{config::Config, kafka, metrics::Metrics};
 
 /// How often a cluster that goes is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -41,12 +37,12 @@ impl Outbox {
                     changes.push(cluster.producer.renew(kafka, &topics)?);
                     cluster.renewed(kafka)
                 }
-                None => Cluster::connect(kafka, &topics, config.spool.as_ref(), metrics)?,
+                None => Cluster::connect(config, kafka, self.past.as_ref(), metrics)?,
             };
             next.insert(kafka.name.clone(), cluster);
         }
         let patience = Duration::from_millis(config.kafka.drain_timeout_ms);
-        Ok(Renewal { outbox: self.clone(), next: Outbox::new(next), changes, patience })
+        Ok(Renewal { outbox: self.clone(), next: Outbox::new(next, self.past.clone()), changes, patience })
     }
 }
 
@@ -76,12 +72,12 @@ impl Renewal {
     }
 }
 
-/// Waits until nobody can send any more, then drains. This task, the list of those that leave, whoever writes dead letters, the spool, and
-/// nobody else hold the producer then.
+/// Waits until nobody can send any more, then drains. This task, the list of those that leave, whoever writes dead letters, the spool,
+/// whoever makes transactions, and nobody else hold the producer then.
 async fn leave(outbox: Outbox, name: String, cluster: Cluster, patience: Duration) {
     let start = Instant::now();
-    let others = [cluster.letters.get().is_some(), cluster.spooled.is_some()].map(usize::from);
-    while cluster.producer.holders() > 2 + others.iter().sum::<usize>() && start.elapsed() < patience {
+    let others = usize::from(cluster.letters.get().is_some()) + usize::from(cluster.spooled.is_some()) + cluster.once.holders();
+    while cluster.producer.holders() > 2 + others && start.elapsed() < patience {
         tokio::time::sleep(LOOK).await;
     }
     let unconfirmed = cluster.drain(patience.saturating_sub(start.elapsed())).await;

@@ -15,6 +15,7 @@ mod format;
 mod json;
 mod letter;
 mod moment;
+mod once;
 mod plan;
 mod recipe;
 mod refusals;
@@ -53,6 +54,7 @@ use crate::{
     event::{Client, Denial, Detail, DropReason, Dropping, Event, Message, Outcome, Receipt, Text, now_ms},
     hook::Hook,
     metrics::{Metrics, ReasonLabel},
+    outbox::Together,
 };
 
 /// What the broker does with a message that was published.
@@ -159,19 +161,27 @@ impl Pipeline {
     pub async fn publish(&self, client: &Arc<Client>, message: Message, receipt: Receipt) -> Decision {
         let plan = self.plan.load_full();
         self.count(Hook::MessagePublish, 1);
+        let stored = once::is_stored(&plan, &message.topic, &receipt).await;
         let message = Arc::new(message);
         let mut event = self.event(client, Detail::MessagePublish(Arc::clone(&message)));
         match chain::judge(self, &plan, &event, message).await {
             Judgement::Through(message, matched) => {
                 event.detail = Detail::MessagePublish(Arc::clone(&message));
+                let mut together = Together::default();
                 let receipt = self.witnessed(&plan, &event, receipt);
                 let scope = Scope::new(&event, &self.node);
                 for (route, shaping) in matched {
                     self.count_hook(Hook::MessagePublish);
-                    self.produce(route, &scope, shaping, &receipt).await;
+                    self.produce_together(route, &scope, shaping, &mut together, &receipt).await;
                 }
+                together.send(&receipt).await;
                 receipt.settle(Outcome::Stored);
                 Decision::Accept(message)
+            }
+            // They let it through once, and Kafka has it: this is a repetition, whatever they think of it now.
+            Judgement::Ended(_) if stored => {
+                receipt.settle(Outcome::Stored);
+                Decision::Swallow
             }
             Judgement::Ended(end) => {
                 let Ending { decision, reason, explanation, message, letter } = *end;
@@ -223,6 +233,30 @@ impl Pipeline {
         for made in route::records(route, scope, shaping, &self.metrics) {
             match made {
                 Ok(record) => route.way.send(record, receipt.clone()).await,
+                Err(unmade) => {
+                    let route::Unmade { record, refusal } = *unmade;
+                    route.way.refuse(record, refusal, receipt.clone());
+                }
+            }
+        }
+    }
+
+    /// The same for what is published, where those that must be stored once wait in `together`.
+    async fn produce_together<'a>(
+        &self,
+        route: &'a Route,
+        scope: &Scope<'_>,
+        shaping: Shaping,
+        together: &mut Together<'a>,
+        receipt: &Receipt,
+    ) {
+        for made in route::records(route, scope, shaping, &self.metrics) {
+            match made {
+                Ok(record) => {
+                    if let Some(record) = together.take(&route.way, record) {
+                        route.way.send(record, receipt.clone()).await;
+                    }
+                }
                 Err(unmade) => {
                     let route::Unmade { record, refusal } = *unmade;
                     route.way.refuse(record, refusal, receipt.clone());

@@ -24,6 +24,8 @@ pub struct Plan {
     pub(super) wants_refusals: bool,
     /// Indexed by `Hook as usize`.
     routes: Vec<Vec<Route>>,
+    /// Whether any route must have messages once.
+    pub(super) has_once: bool,
     /// Few.
     below: Vec<Below>,
 }
@@ -84,6 +86,7 @@ impl Plan {
                 of_hook.push(ready);
             }
         }
+        let has_once = routes.iter().flatten().any(|route: &Route| route.way.is_once());
         let dropped = routes.get(Hook::MessageDropped as usize);
         let wants_refusals = dropped.is_some_and(|routes| routes.iter().any(|route| route.takes_reason(DropReason::KafkaRefused)));
         let asking = config.downlinks.iter().filter(|downlink| !downlink.guests.is_empty());
@@ -92,7 +95,7 @@ impl Plan {
             Ok(Below { name: downlink.name.clone(), guests, on_failure: downlink.on_failure, retry: downlink.retry })
         });
         let below = below.collect::<Result<_, String>>()?;
-        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, below })
+        Ok(Plan { number: 0, access: Arc::clone(access), wants_refusals, routes, has_once, below })
     }
 
     /// A downlink that asks guests.

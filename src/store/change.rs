@@ -30,6 +30,12 @@ pub enum Change {
     Used(u64, u16),
     /// It is free again.
     Released(u64, u16),
+    /// A publish of a session is on its way to a cluster that must have it once.
+    Intended(u64, Box<Intent>),
+    /// There is nothing to remember any more about the publish under this identifier and the cluster of this name.
+    Forgotten(u64, u16, Text),
+    /// Who produces exactly once into the cluster of this name, from here.
+    Ledger(Text, Box<StoredLedger>),
     /// The session is gone with everything that it had.
     Ended(u64),
     /// The message is its topic's retained one now.
@@ -118,6 +124,30 @@ pub struct StoredFlight {
     pub parcel: Option<Parcel>,
 }
 
+/// A publish that is, or was, on its way to a cluster in a transaction: whether it arrived is what the cluster's marker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its packet identifier.
+    pub id: u16,
+    /// The cluster's name.
+    pub cluster: Text,
+    /// Its number among all that go there; the marker is the highest number that arrived.
+    pub number: u64,
+    /// Of the message.
+    pub digest: u64,
+}
+
+/// Who produces exactly once into a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLedger {
+    /// Drawn by lot when the store was new: tells apart two stores behind one node name.
+    pub owner: u64,
+    /// Increased by each start of the process.
+    pub epoch: u64,
+    /// The topic that the marker is kept for; `None` before the first transaction.
+    pub topic: Option<Text>,
+}
+
 /// A session as it was stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredSession {
@@ -129,6 +159,8 @@ pub struct StoredSession {
     pub subscriptions: Vec<StoredSubscription>,
     /// QoS 2 identifiers in use by its client.
     pub used: Vec<u16>,
+    /// What went to clusters that must have it once.
+    pub intents: Vec<Intent>,
     /// Deliveries under way, in order.
     pub flights: Vec<StoredFlight>,
     /// What waits, in order; everything in it comes after all flights.
@@ -144,6 +176,8 @@ pub struct Restored {
     pub retained: Vec<Arc<Message>>,
     /// Guests' state.
     pub states: Vec<StoredState>,
+    /// By the names of clusters.
+    pub ledgers: Vec<(Text, StoredLedger)>,
     /// What could not be read, in words; it is left out above.
     pub damaged: Vec<String>,
     /// Another version's format that records are in.
@@ -158,6 +192,11 @@ impl Restored {
     /// The highest session number in use, or 0.
     pub fn last_session(&self) -> u64 {
         self.sessions.iter().map(|session| session.state.number).max().unwrap_or(0)
+    }
+
+    /// Every intent with its session.
+    pub fn intents(&self) -> impl Iterator<Item = (u64, &Intent)> {
+        self.sessions.iter().flat_map(|session| session.intents.iter().map(|intent| (session.state.number, intent)))
     }
 }
 

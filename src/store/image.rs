@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{
-    change::{Change, Parcel, Place, Restored, SessionState, StoredFlight, StoredSession, StoredSubscription, StoredWill},
+    change::{
+        Change, Intent, Parcel, Place, Restored, SessionState, StoredFlight, StoredLedger, StoredSession, StoredSubscription, StoredWill,
+    },
     record::{self, Damage, Record, key},
     space::{Owner, Pair, Space, StoredState},
 };
@@ -26,6 +28,8 @@ enum Value<'a> {
     Subscription(&'a StoredSubscription),
     Used,
     Flight(u16, bool),
+    Intent(&'a Intent),
+    Ledger(&'a StoredLedger),
     Parcel(&'a Parcel),
     Message(&'a Message),
     Owner(&'a Owner),
@@ -41,6 +45,8 @@ impl Value<'_> {
             Value::Subscription(subscription) => Some(record::subscription_value(key, subscription)),
             Value::Used => Some(record::used_value(key)),
             Value::Flight(id, received) => Some(record::flight_value(key, *id, *received)),
+            Value::Intent(intent) => Some(record::intent_value(key, intent)),
+            Value::Ledger(ledger) => Some(record::ledger_value(key, ledger)),
             Value::Parcel(parcel) => Some(record::parcel_value(key, parcel)),
             Value::Message(message) => Some(record::message_value(key, message)),
             Value::Owner(owner) => Some(record::owner_value(key, owner)),
@@ -58,6 +64,8 @@ enum Name<'a> {
     Used(u64, u16),
     Flight(Place),
     Queued(Place),
+    Intent(u64, u16, &'a str),
+    Ledger(&'a str),
     Retained(&'a str),
     Owner(Space),
     Pair(Space, &'a str),
@@ -72,6 +80,8 @@ impl Name<'_> {
             Name::Used(session, id) => key::used(session, id),
             Name::Flight(place) => key::flight(place.session, place.sequence),
             Name::Queued(place) => key::queued(place.session, place.sequence),
+            Name::Intent(session, id, cluster) => key::intent(session, id, cluster),
+            Name::Ledger(cluster) => key::ledger(cluster),
             Name::Retained(topic) => key::retained(topic),
             Name::Owner(space) => key::owner(space),
             Name::Pair(space, key) => key::pair(space, key),
@@ -122,6 +132,9 @@ fn put<'a>(change: &'a Change, values: &mut Values<'a>) {
         }
         Change::Used(session, id) => (Name::Used(*session, *id), Value::Used),
         Change::Released(session, id) => (Name::Used(*session, *id), Value::Nothing),
+        Change::Intended(session, intent) => (Name::Intent(*session, intent.id, &intent.cluster), Value::Intent(intent)),
+        Change::Forgotten(session, id, cluster) => (Name::Intent(*session, *id, cluster), Value::Nothing),
+        Change::Ledger(cluster, ledger) => (Name::Ledger(cluster), Value::Ledger(ledger)),
         // The rest of what it had is recognised by its absence, and removed later.
         Change::Ended(session) => (Name::Session(*session), Value::Nothing),
         Change::Retained(message) => (Name::Retained(&message.topic), Value::Message(message)),
@@ -182,6 +195,7 @@ impl Builder {
                     will: None,
                     subscriptions: Vec::new(),
                     used: Vec::new(),
+                    intents: Vec::new(),
                     flights: Vec::new(),
                     queue: Vec::new(),
                 });
@@ -190,6 +204,7 @@ impl Builder {
                 self.restored.states.push(StoredState { space: owner.space(), owner: Some(owner), pairs: Vec::new() })
             }
             (Record::Pair(space, pair), _) => self.keep(space, pair),
+            (Record::Ledger(cluster, ledger), _) => self.restored.ledgers.push((cluster, ledger)),
             (record, Some(current)) if session == Some(current.state.number) => add(record, current, &mut self.sent),
             _ => self.restored.leftovers.push(key.to_vec()),
         }
@@ -256,13 +271,14 @@ fn add(record: Record, session: &mut StoredSession, sent: &mut HashMap<u64, u16>
         Record::Will(_, will) => session.will = Some(will),
         Record::Subscription(_, subscription) => session.subscriptions.push(subscription),
         Record::Used(_, id) => session.used.push(id),
+        Record::Intent(_, intent) => session.intents.push(intent),
         Record::Flight(_, sequence, id, true) => session.flights.push(StoredFlight { sequence, id, parcel: None }),
         Record::Flight(_, sequence, id, false) => drop(sent.insert(sequence, id)),
         Record::Queued(_, sequence, parcel) => match sent.remove(&sequence) {
             Some(id) => session.flights.push(StoredFlight { sequence, id, parcel: Some(parcel) }),
             None => session.queue.push((sequence, parcel)),
         },
-        Record::Commit(_) | Record::Session(_) | Record::Retained(_) | Record::Owner(_) | Record::Pair(..) => {}
+        Record::Commit(_) | Record::Session(_) | Record::Retained(_) | Record::Owner(_) | Record::Pair(..) | Record::Ledger(..) => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! What must outlive the process: sessions with their subscriptions, queues and flights, retained messages, wills, guests' state. The only
-//! place that names fjall.
+//! What must outlive the process: sessions with their subscriptions, queues, flights and intents, retained messages, wills, guests' state.
+//! The only place that names fjall.
 //!
 //! Memory comes first and the store is its durable mirror: while the process runs, [`Change`]s go in and nothing is ever read; when it
 //! starts, whole [`StoredSession`]s come out. Changes are gathered while the disk is busy and committed as a group; a [`Ticket`] says
@@ -27,7 +27,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::{
-    change::{Change, Parcel, Place, Restored, SessionState, StoredFlight, StoredSession, StoredSubscription, StoredWill},
+    change::{
+        Change, Intent, Parcel, Place, Restored, SessionState, StoredFlight, StoredLedger, StoredSession, StoredSubscription, StoredWill,
+    },
     image::Image,
     queue::{Batch, Ticket},
     record::{Damage, Record, decode},

@@ -8,9 +8,11 @@
 //!        1 session(8) 3 identifier(2)             a QoS 2 identifier of its client
 //!        1 session(8) 4 sequence(8)               a delivery under way
 //!        1 session(8) 5 sequence(8)               a message in its queue
+//!        1 session(8) 6 identifier(2) cluster     a publish on its way to a cluster, by its name, that must have it once
 //!        2 digest(16)                             a retained message, by the digest of its topic
 //!        3 space(16)                              whose a space of guest's state is; the space is a digest of that
 //!        4 space(16) key                          a key of a guest's state
+//!        5 cluster                                who produces exactly once into a cluster, by its name
 //! value  format(1) crc32(4) body                  the checksum is over format, key and body; the body is postcard
 //! ```
 //! Numbers in keys are big-endian, so that keys sort by session and by sequence. [`decode`] is total: any bytes give a record or a
@@ -22,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    change::{Parcel, SessionState, StoredSubscription, StoredWill},
+    change::{Intent, Parcel, SessionState, StoredLedger, StoredSubscription, StoredWill},
     space::{Owner, Pair, Space},
-    wire::{WireMessage, WireOwner, WirePair, WireParcel, WireSession, WireSubscription, WireWill},
+    wire::{WireLedger, WireMessage, WireOwner, WirePair, WireParcel, WireSession, WireSubscription, WireWill},
 };
-use crate::event::Message;
+use crate::event::{Message, Text};
 
 /// The version of this layout; another one is refused, not guessed at.
 pub(super) const FORMAT: u8 = 1;
@@ -36,6 +38,7 @@ const SESSION: u8 = 1;
 const RETAINED: u8 = 2;
 const OWNER: u8 = 3;
 const PAIR: u8 = 4;
+const LEDGER: u8 = 5;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,12 +57,16 @@ pub enum Record {
     Flight(u64, u64, u16, bool),
     /// A message in its queue.
     Queued(u64, u64, Parcel),
+    /// A publish of it on its way to a cluster that must have it once.
+    Intent(u64, Intent),
     /// A retained message.
     Retained(Arc<Message>),
     /// Whose a space of guests' state is.
     Owner(Owner),
     /// A key of a guest's state.
     Pair(Space, Pair),
+    /// Who produces exactly once into the cluster of this name.
+    Ledger(Text, StoredLedger),
 }
 
 /// Why a record cannot be read.
@@ -97,7 +104,7 @@ pub(super) fn session_of(key: &[u8]) -> Option<u64> {
 
 /// Keys below a session.
 pub(super) mod key {
-    use super::{OWNER, PAIR, RETAINED, Space, digest, session_prefix};
+    use super::{LEDGER, OWNER, PAIR, RETAINED, Space, digest, session_prefix};
 
     fn under(session: u64, kind: u8, rest: &[u8]) -> Vec<u8> {
         let mut key = session_prefix(session);
@@ -128,6 +135,14 @@ pub(super) mod key {
 
     pub(in crate::store) fn queued(session: u64, sequence: u64) -> Vec<u8> {
         under(session, 5, &sequence.to_be_bytes())
+    }
+
+    pub(in crate::store) fn intent(session: u64, id: u16, cluster: &str) -> Vec<u8> {
+        under(session, 6, &[&id.to_be_bytes(), cluster.as_bytes()].concat())
+    }
+
+    pub(in crate::store) fn ledger(cluster: &str) -> Vec<u8> {
+        [&[LEDGER], cluster.as_bytes()].concat()
     }
 
     pub(in crate::store) fn retained(topic: &str) -> Vec<u8> {
@@ -178,6 +193,10 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Record, Damage> {
             let key = std::str::from_utf8(key).map_err(|_| Damage::Key)?;
             Ok(Record::Pair(Space(*space), read::<WirePair<'_>>(body)?.pair(key)))
         }
+        (LEDGER, cluster) => {
+            let cluster = std::str::from_utf8(cluster).map_err(|_| Damage::Key)?;
+            Ok(Record::Ledger(cluster.into(), read::<WireLedger<'_>>(body)?.ledger()))
+        }
         _ => Err(Damage::Key),
     }
 }
@@ -198,6 +217,11 @@ fn decode_session(session: u64, rest: &[u8], body: &[u8]) -> Result<Record, Dama
             if id == 0 { Err(Damage::Body) } else { Ok(Record::Flight(session, number(sequence)?, id, received)) }
         }
         (5, sequence) => Ok(Record::Queued(session, number(sequence)?, read::<WireParcel<'_>>(body)?.parcel()?)),
+        (6, [high, low, cluster @ ..]) => {
+            let (number, digest) = read(body)?;
+            let cluster = std::str::from_utf8(cluster).map_err(|_| Damage::Key)?.into();
+            Ok(Record::Intent(session, Intent { id: u16::from_be_bytes([*high, *low]), cluster, number, digest }))
+        }
         _ => Err(Damage::Key),
     }
 }
@@ -260,6 +284,14 @@ pub(super) fn used_value(key: &[u8]) -> Vec<u8> {
 
 pub(super) fn flight_value(key: &[u8], id: u16, received: bool) -> Vec<u8> {
     seal(key, &(id, received))
+}
+
+pub(super) fn intent_value(key: &[u8], intent: &Intent) -> Vec<u8> {
+    seal(key, &(intent.number, intent.digest))
+}
+
+pub(super) fn ledger_value(key: &[u8], ledger: &StoredLedger) -> Vec<u8> {
+    seal(key, &WireLedger::new(ledger))
 }
 
 pub(super) fn parcel_value(key: &[u8], parcel: &Parcel) -> Vec<u8> {

@@ -93,7 +93,15 @@ fn history() -> Vec<Change> {
         Change::Done(at(1, 11)),
         Change::Unsubscribed(1, "a/+".into()),
         Change::Subscribed(1, Box::new(subscription("b"))),
+        intended(1, 501, "kafka", 7),
+        intended(1, 501, "eu", 2),
+        intended(1, 502, "kafka", 8),
+        intended(1, 501, "kafka", 9),
+        intended(2, 1, "kafka", 10),
         Change::Released(1, 500),
+        Change::Forgotten(1, 502, "kafka".into()),
+        Change::Ledger("kafka".into(), Box::new(StoredLedger { owner: 1, epoch: 1, topic: None })),
+        Change::Ledger("kafka".into(), Box::new(ledger())),
         Change::Cleared("r/1".into()),
         Change::Will(1, None),
         Change::Ended(2),
@@ -105,6 +113,14 @@ fn history() -> Vec<Change> {
         Change::Gone(space(), "gone".into()),
         Change::Kept(space(), Box::new(pair("", b"\0\xff"))),
     ]
+}
+
+fn intended(session: u64, id: u16, cluster: &str, number: u64) -> Change {
+    Change::Intended(session, Box::new(Intent { id, cluster: cluster.into(), number, digest: u64::MAX - number }))
+}
+
+fn ledger() -> StoredLedger {
+    StoredLedger { owner: u64::MAX, epoch: 2, topic: Some("t".into()) }
 }
 
 fn owner() -> Owner {
@@ -128,6 +144,9 @@ fn check(restored: &Restored) {
     assert_eq!(filters, [1, 65_000]);
     assert!(session.subscriptions.contains(&subscription("b")));
     assert_eq!(session.used, [501]);
+    let intents: Vec<_> = session.intents.iter().map(|intent| (intent.id, &*intent.cluster, intent.number, intent.digest)).collect();
+    assert_eq!(intents, [(501, "eu", 2, u64::MAX - 2), (501, "kafka", 9, u64::MAX - 9)]);
+    assert_eq!(restored.ledgers, [("kafka".into(), ledger())]);
     let flights = [StoredFlight { sequence: 10, id: 1, parcel: None }, StoredFlight { sequence: 12, id: 3, parcel: Some(parcel("12")) }];
     assert_eq!(session.flights, flights);
     assert_eq!(session.queue, [(13, parcel("13"))]);

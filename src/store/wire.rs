@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    change::{Parcel, SessionState, StoredSubscription, StoredWill},
+    change::{Parcel, SessionState, StoredLedger, StoredSubscription, StoredWill},
     record::Damage,
     space::{Owner, Pair},
 };
@@ -249,6 +249,23 @@ impl<'a> WirePair<'a> {
 
     pub(super) fn pair(self, key: &str) -> Pair {
         Pair { key: key.into(), value: self.value.into(), written_at_ms: self.written_at_ms, left_ms: self.left_ms }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireLedger<'a> {
+    owner: u64,
+    epoch: u64,
+    topic: Option<&'a str>,
+}
+
+impl<'a> WireLedger<'a> {
+    pub(super) fn new(ledger: &'a StoredLedger) -> Self {
+        WireLedger { owner: ledger.owner, epoch: ledger.epoch, topic: ledger.topic.as_deref() }
+    }
+
+    pub(super) fn ledger(self) -> StoredLedger {
+        StoredLedger { owner: self.owner, epoch: self.epoch, topic: self.topic.map(Text::from) }
     }
 }
 

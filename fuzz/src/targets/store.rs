@@ -56,6 +56,8 @@ fn change(record: &Record) -> Change {
         Record::Queued(session, sequence, parcel) => Change::Queued(Place { session, sequence }, Box::new(parcel)),
         Record::Retained(message) => Change::Retained(message),
         Record::Owner(owner) => Change::Owned(owner.space(), Some(Box::new(owner))),
+        Record::Intent(session, intent) => Change::Intended(session, Box::new(intent)),
         Record::Pair(space, pair) => Change::Kept(space, Box::new(pair)),
+        Record::Ledger(cluster, ledger) => Change::Ledger(cluster, Box::new(ledger)),
     }
 }

@@ -25,6 +25,10 @@ pub(super) async fn publish(
     trace: Trace,
     permissions: &mut Permissions,
 ) -> (Verdict, Option<Routed>) {
+    if trace == Trace::Delivered && shared.pipeline.is_stored(&message.topic, &receipt).await {
+        receipt.settle(Outcome::Stored);
+        return (Verdict::Accepted { matched: true }, None);
+    }
     if shared.pipeline.authorizes() {
         let action = Action::Publish(message.qos);
         // Boxed: a connection's task is small where nobody is asked.

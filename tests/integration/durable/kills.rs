@@ -24,14 +24,14 @@ use super::{
 use crate::support::PATIENCE;
 
 /// Publishes of one publisher under way.
-const WINDOW: usize = 40;
+pub(super) const WINDOW: usize = 40;
 
 #[derive(Clone)]
-struct Stage {
-    address: Arc<Mutex<SocketAddr>>,
+pub(super) struct Stage {
+    pub(super) address: Arc<Mutex<SocketAddr>>,
     /// Nothing new is published any more.
-    enough: Arc<AtomicBool>,
-    acked: Arc<AtomicUsize>,
+    pub(super) enough: Arc<AtomicBool>,
+    pub(super) acked: Arc<AtomicUsize>,
 }
 
 impl Stage {
@@ -50,17 +50,19 @@ impl Stage {
 }
 
 /// The publisher's side of its deliveries.
-struct Publisher {
-    qos: u8,
-    topic: String,
-    next: usize,
+pub(super) struct Publisher {
+    pub(super) qos: u8,
+    pub(super) topic: String,
+    pub(super) next: usize,
     /// By number: the packet identifier, and whether only PUBREL is left.
-    open: BTreeMap<usize, (u16, bool)>,
+    pub(super) open: BTreeMap<usize, (u16, bool)>,
+    /// After so many packets the connection is lost, and another one follows.
+    pub(super) leave_after: Option<usize>,
 }
 
 impl Publisher {
     /// Publishes until it is enough and everything is acknowledged; how many there were.
-    fn run(mut self, stage: &Stage, id: &str) -> usize {
+    pub(super) fn run(mut self, stage: &Stage, id: &str) -> usize {
         loop {
             let mut wire = stage.connect(&Hello::old(id));
             let done = self.serve(&mut wire, stage);
@@ -79,7 +81,11 @@ impl Publisher {
                 wire.send(&bytes)?;
             }
         }
+        let mut received = 0;
         loop {
+            if self.leave_after.is_some_and(|most| received >= most) {
+                return Ok(false);
+            }
             while self.open.len() < WINDOW && !stage.enough.load(Ordering::Relaxed) {
                 let id = (self.next % 60_000 + 1) as u16;
                 let bytes = wire.publish_bytes(self.qos << 1, id, &self.topic, &self.next.to_string());
@@ -91,6 +97,7 @@ impl Publisher {
                 return Ok(true);
             }
             let (first, body) = wire.receive()?;
+            received += 1;
             let id = u16::from_be_bytes([body[0], body[1]]);
             let number = self.open.iter().find(|(_, (open, _))| *open == id).map(|(number, _)| *number);
             match (first >> 4, number) {
@@ -152,7 +159,7 @@ fn consume(wire: &mut Wire, received: &mut HashSet<u16>, seen: &mpsc::Sender<(St
     }
 }
 
-fn number(name: &str, default: usize) -> usize {
+pub(super) fn number(name: &str, default: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -174,7 +181,8 @@ fn ten_kills_lose_nothing_acknowledged_and_deliver_qos_2_once() {
     let publishers: Vec<_> = [("p1", 1), ("p2", 2), ("p3", 2)]
         .into_iter()
         .map(|(id, qos)| {
-            let (stage, publisher) = (stage.clone(), Publisher { qos, topic: format!("load/{id}"), next: 0, open: BTreeMap::new() });
+            let (stage, publisher) =
+                (stage.clone(), Publisher { qos, topic: format!("load/{id}"), next: 0, open: BTreeMap::new(), leave_after: None });
             (id, qos, thread::spawn(move || publisher.run(&stage, id)))
         })
         .collect();

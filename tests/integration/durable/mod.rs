@@ -2,6 +2,7 @@
 
 mod client;
 mod kills;
+mod once;
 
 use std::{
     fs,
@@ -25,11 +26,16 @@ struct Node {
 impl Node {
     /// With lines for the tables after `[node]`.
     fn start(tables: &str) -> Node {
+        Node::start_on("embedded", tables, "")
+    }
+
+    /// The same on the Kafka at `servers`, with more tables at the end.
+    fn start_on(servers: &str, tables: &str, more: &str) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hookgate.toml");
         let head = "[node]\ndata_dir = \"data\"\n";
-        let doors = "[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"embedded\"\n";
-        fs::write(&file, format!("{head}{tables}\n{doors}")).unwrap();
+        let doors = format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"{servers}\"\n");
+        fs::write(&file, format!("{head}{tables}\n{doors}{more}")).unwrap();
         let mut node = Node { process: None, file, address: ([127, 0, 0, 1], 0).into(), _folder: folder };
         node.begin();
         node

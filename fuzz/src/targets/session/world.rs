@@ -83,7 +83,7 @@ impl World {
             codec: begun(script.hello.protocol.protocol()),
             deliveries: Deliveries::new(promised(&terms, &limits)),
             limits,
-            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1, authorize: script.wanted.2 },
+            wanted: Wanted { delivered: script.wanted.0, acked: script.wanted.1, authorize: script.wanted.2, once: false },
             questions: VecDeque::new(),
             requests: VecDeque::new(),
             is_proving: false,

@@ -183,6 +183,7 @@ impl Connection {
             delivered: pipeline.wants(Hook::MessageDelivered),
             acked: pipeline.wants(Hook::MessageAcked),
             authorize: pipeline.authorizes(),
+            once: pipeline.has_once(),
         };
         let verdicts = self.lane.verdicts();
         if let Some(session) = &mut self.session {

@@ -16,6 +16,7 @@ pub(super) mod keepalive;
 mod outbound;
 mod proof;
 mod publish;
+mod repeats;
 mod stored;
 mod subscribe;
 #[cfg(test)]
@@ -66,12 +67,14 @@ pub(super) enum Output {
     Goodbye { closing: Closing, with_will: bool },
 }
 
-/// Which events somebody wants; the others are not built. And whether anybody could deny a subscription.
+/// Which events somebody wants; the others are not built. Whether anybody could deny a subscription, and whether repetitions matter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) delivered: bool,
     pub(super) acked: bool,
     pub(super) authorize: bool,
+    /// Whether any route must have messages once.
+    pub(super) once: bool,
 }
 
 /// Events that happened and were not made, because nobody wants them.
@@ -229,7 +232,7 @@ impl Session {
     /// The connection must end.
     pub(super) fn handle(&mut self, packet: Incoming, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
         match packet {
-            Incoming::Publish(publish) => self.publish(*publish, now_ms, out)?,
+            Incoming::Publish(publish) => self.publish(*publish, now_ms, wanted, out)?,
             Incoming::PubAck(ack) => self.puback(&ack, wanted, out)?,
             Incoming::PubRec(ack) => self.pubrec(&ack, wanted, out)?,
             Incoming::PubRel(ack) => {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Link, Output, Session, connect, dropped,
+    Link, Output, Session, Wanted, connect, dropped,
     inbound::{Admission, Complete, Finished, Verdict},
+    repeats::{self, Sent},
     stored::Trace,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 impl Session {
     /// Takes a PUBLISH.
-    pub(super) fn publish(&mut self, publish: Publish, now_ms: u64, out: &mut Vec<Output>) -> Result<(), Fault> {
+    pub(super) fn publish(&mut self, publish: Publish, now_ms: u64, wanted: Wanted, out: &mut Vec<Output>) -> Result<(), Fault> {
         if publish.dup && publish.qos == QoS::AtMostOnce {
             return Err(Fault::protocol("DUP with QoS 0")); // [MQTT-3.3.1-2]
         }
@@ -32,18 +33,23 @@ impl Session {
         }
         let topic = self.link.topic(&publish, self.limits.max_topic_levels)?;
         let mut trace = self.trace(&publish);
-        let number = match publish.qos {
-            QoS::AtMostOnce => None,
-            qos => match self.inbound.publish(publish.id, qos, self.receive_maximum())? {
-                Admission::Duplicate => return Ok(()),
-                Admission::New(number) => Some(number),
-                Admission::Delivered(number) => {
-                    trace = Trace::Delivered;
-                    Some(number)
+        let (number, origin) = match publish.qos {
+            QoS::AtMostOnce => (None, None),
+            qos => {
+                let sent = self.may_repeat(&publish, wanted).then(|| self.sent(&publish, &topic));
+                let (admission, origin) = self.inbound.publish(publish.id, qos, self.receive_maximum(), sent)?;
+                self.persist_forgotten(out);
+                match admission {
+                    Admission::Duplicate => return Ok(()),
+                    Admission::New(number) => (Some(number), origin),
+                    Admission::Delivered(number) => {
+                        trace = Trace::Delivered;
+                        (Some(number), origin)
+                    }
                 }
-            },
+            }
         };
-        let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open(number, &self.settlements));
+        let receipt = number.map_or_else(Receipt::nobody, |number| Receipt::open_for(number, &self.settlements, origin));
         let refusal = self.refusal(&publish, &topic);
         let message = self.message(publish, topic, now_ms);
         match refusal {
@@ -62,6 +68,15 @@ impl Session {
     /// 3.1.1 clients know no receive maximum; for them reading pauses instead.
     fn receive_maximum(&self) -> usize {
         if self.link.protocol.is_5() { usize::from(self.limits.receive_maximum) } else { usize::MAX }
+    }
+
+    /// Whether somebody wants to know if this PUBLISH is a repetition.
+    fn may_repeat(&self, publish: &Publish, wanted: Wanted) -> bool {
+        self.durable && (wanted.once || self.inbound.may_be_repeated(publish.id))
+    }
+
+    fn sent(&self, publish: &Publish, topic: &str) -> Sent {
+        Sent { session: self.number, digest: repeats::digest(publish, topic), dup: publish.dup }
     }
 
     fn message(&self, publish: Publish, topic: Text, now_ms: u64) -> Message {
@@ -116,10 +131,11 @@ impl Session {
             }
         };
         let positive = code < reason::FIRST_ERROR;
-        self.inbound.answered(complete, positive);
+        self.inbound.answered(complete, positive, usize::from(self.limits.receive_maximum));
         if !positive && complete.qos == QoS::ExactlyOnce {
             self.persist_released(complete.id, out); // the client may use the identifier for another message
         }
+        self.persist_forgotten(out);
         // A guest may say anything; a reason string holds no U+0000 [MQTT-1.5.4-2].
         let text = text.filter(|text| self.link.problem_information && !connect::has_nul(text)).cloned();
         let ack = Ack { id: complete.id, code, text };
@@ -129,7 +145,7 @@ impl Session {
 
     /// The connection ends in the place of an answer. The client may send the publish again: its identifier is free for that.
     fn unanswered(&mut self, complete: &Complete, fault: Fault) -> Fault {
-        self.inbound.answered(complete, false);
+        self.inbound.unanswered(complete);
         fault
     }
 }

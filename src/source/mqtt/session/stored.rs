@@ -6,13 +6,15 @@
 //! loss makes a repetition that the protocol allows.
 //!
 //! A QoS 2 identifier of the client is stored together with the message's arrival in the receivers' queues ([`Trace`]). Whether Kafka had
-//! the message too is not known after a crash; the client's PUBLISH, sent again, then goes to Kafka and not to subscribers.
+//! the message too is not known after a crash; the client's PUBLISH, sent again, then goes to Kafka and not to subscribers. Where a route
+//! must have it once, the way to Kafka stores what it intends, and the session brings that back ([`super::repeats`]) and has it forgotten
+//! before the identifier is free.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Filters, Granted, Link, Output, Session, Unmade, aliases::ServerAliases, inbound::Inbound, outbound::Outbound, proof::Proof,
-    waiting::Waiting,
+    repeats::Repeats, waiting::Waiting,
 };
 use crate::{
     config::Mqtt,
@@ -82,7 +84,7 @@ impl Session {
 
     /// A stored session, waiting for its client; and what of its queue exceeds the bounds of today.
     pub(in crate::source::mqtt) fn restore(stored: StoredSession, limits: &Arc<Mqtt>, store: Option<&Store>) -> (Self, Vec<Queued>) {
-        let StoredSession { state, subscriptions, used, flights, queue, .. } = stored;
+        let StoredSession { state, subscriptions, used, intents, flights, queue, .. } = stored;
         let mailbox = Mailbox::new(&state.client, limits);
         let last = queue.iter().map(|(sequence, _)| *sequence).chain(flights.iter().map(|flight| flight.sequence)).max();
         let queue = queue.into_iter().map(|(sequence, parcel)| Queued { sequence, parcel: parcel.into() });
@@ -94,7 +96,7 @@ impl Session {
             settlements: Settlements::new(),
             filters: Filters::restore(subscriptions.into_iter().map(granted).collect::<HashMap<_, _>>()),
             waiting: Waiting::default(),
-            inbound: Inbound::restore(used),
+            inbound: Inbound::restore(used, Repeats::restore(state.number, intents)),
             outbound: Outbound::restore(flights),
             link: Link::absent(&state.client),
             expiry_s: state.expiry_s,
@@ -129,9 +131,17 @@ impl Session {
     }
 
     /// A QoS 2 identifier of the client is free; what is answered waits for it.
-    pub(super) fn persist_released(&self, id: u16, out: &mut Vec<Output>) {
+    pub(super) fn persist_released(&mut self, id: u16, out: &mut Vec<Output>) {
         self.persist(out, |session| Change::Released(session.number, id));
+        self.persist_forgotten(out);
         self.barrier(out);
+    }
+
+    /// What went to those who must have it once and cannot be sent again.
+    pub(super) fn persist_forgotten(&mut self, out: &mut Vec<Output>) {
+        for (id, cluster) in self.inbound.take_forgotten() {
+            self.persist(out, |session| Change::Forgotten(session.number, id, cluster));
+        }
     }
 
     /// What SUBSCRIBE or UNSUBSCRIBE has changed, from `start` on in `out`.

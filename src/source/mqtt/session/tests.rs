@@ -2,6 +2,7 @@
 
 mod connecting;
 mod inbound;
+mod once;
 mod outbound;
 mod stored;
 mod subscribing;
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-const EVERYTHING: Wanted = Wanted { delivered: true, acked: true, authorize: false };
+const EVERYTHING: Wanted = Wanted { delivered: true, acked: true, authorize: false, once: false };
 const ASKING: Wanted = Wanted { authorize: true, ..EVERYTHING };
 
 /// A session, and what it published that nobody has settled yet.

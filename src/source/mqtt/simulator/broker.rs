@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-const WANTED: Wanted = Wanted { delivered: true, acked: true, authorize: false };
+const WANTED: Wanted = Wanted { delivered: true, acked: true, authorize: false, once: false };
 
 /// Where a connection is in its life.
 #[derive(Debug)]

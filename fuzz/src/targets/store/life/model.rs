@@ -199,6 +199,7 @@ impl Session {
             will: self.will.clone(),
             subscriptions: self.subscriptions.values().cloned().collect(),
             used: self.used.iter().copied().collect(),
+            intents: Vec::new(),
             flights,
             queue,
         }
