@@ -35,15 +35,19 @@ pub(super) async fn run(args: Args) -> Result<(), Exit> {
     };
     announce(&bridge);
     {
-        let follow = bridge.follow(&file);
-        tokio::pin!(follow);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => bridge.reload_file(&file).await,
-                () = &mut follow => {}
+        let hangups = async {
+            loop {
+                hangup.recv().await;
+                bridge.reload_file(&file).await;
             }
+        };
+        // Side by side, and nothing is waited for in a branch: a reload that waits there for another one, which nobody polls meanwhile,
+        // would wait for ever, and SIGTERM behind it.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangups => {}
+            () = bridge.follow(&file) => {}
         }
     }
     drain(bridge).await;
