@@ -99,13 +99,13 @@ impl Client {
                 return session.books;
             }
             let address = *self.gate.borrow_and_update();
-            if let Some(address) = address {
-                if let Ok(Ok(mut stream)) = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await {
-                    let patience = Duration::from_secs(dice.u64(ANSWER_PATIENCE_S));
-                    let result = self.serve(&mut stream, &mut session, &mut pace, patience).await;
-                    at_once = matches!(result, Ok(Over::Disturbed(Disturbance::Takeover)));
-                    drop(std::mem::replace(&mut lingering, at_once.then_some(stream)));
-                }
+            if let Some(address) = address
+                && let Ok(Ok(mut stream)) = timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await
+            {
+                let patience = Duration::from_secs(dice.u64(ANSWER_PATIENCE_S));
+                let result = self.serve(&mut stream, &mut session, &mut pace, patience).await;
+                at_once = matches!(result, Ok(Over::Disturbed(Disturbance::Takeover)));
+                drop(std::mem::replace(&mut lingering, at_once.then_some(stream)));
             }
             let pause = Duration::from_millis(dice.u64(BACKOFF_MS));
             if !at_once {

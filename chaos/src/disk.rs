@@ -41,9 +41,9 @@ impl Disk {
     /// The folder cannot be made.
     pub(crate) fn make(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let attempts: [(Kind, fn(&Path) -> Result<()>); 2] = [(Kind::Ext4, mount_ext4), (Kind::Tmpfs, mount_tmpfs)];
-        for (kind, mount) in attempts {
-            match mount(folder) {
+        for kind in [Kind::Ext4, Kind::Tmpfs] {
+            let mounted = if kind == Kind::Ext4 { mount_ext4(folder) } else { mount_tmpfs(folder) };
+            match mounted {
                 Ok(()) => return Ok(Disk { folder: folder.to_owned(), kind }),
                 Err(error) => {
                     let lost = if kind == Kind::Ext4 { "the disk cannot be slow" } else { "the disk cannot be full" };

@@ -218,10 +218,10 @@ impl Log {
 /// Copies the log, and looks for what matters in it.
 fn follow(stderr: ChildStderr, log: &Mutex<Log>, found: &mpsc::SyncSender<SocketAddr>, troubles: &Troubles) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if line.contains("ready") {
-            if let Some(address) = address(&line) {
-                let _ = found.try_send(address); // nobody waits any more
-            }
+        if line.contains("ready")
+            && let Some(address) = address(&line)
+        {
+            let _ = found.try_send(address); // nobody waits any more
         }
         if line.contains("panicked at") {
             troubles.note(format!("Hookgate panicked: {line}"));

@@ -11,11 +11,11 @@ impl Ranges {
     /// Adds a number; whether it was not there.
     pub(crate) fn insert(&mut self, number: u64) -> bool {
         // Numbers mostly come in order.
-        if let Some((_, last)) = self.ranges.last_mut() {
-            if number == *last + 1 {
-                *last = number;
-                return true;
-            }
+        if let Some((_, last)) = self.ranges.last_mut()
+            && number == *last + 1
+        {
+            *last = number;
+            return true;
         }
         let after = self.ranges.partition_point(|(first, _)| *first <= number);
         let before = after.checked_sub(1).and_then(|at| self.ranges.get(at)).copied();

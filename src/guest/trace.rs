@@ -34,7 +34,7 @@ enum Kept {
     #[default]
     Nothing,
     /// The stage for the next call.
-    Stage(Stage),
+    Stage(Box<Stage>),
     /// What the last call asked.
     Recorded(Recorded),
 }
@@ -47,7 +47,7 @@ impl Trace {
 
     /// For a call that meets a stage instead of the world.
     pub(super) fn on(stage: Stage) -> Arc<Self> {
-        Arc::new(Trace { rehearsal: true, kept: Mutex::new(Kept::Stage(stage)) })
+        Arc::new(Trace { rehearsal: true, kept: Mutex::new(Kept::Stage(Box::new(stage))) })
     }
 
     /// What the last call asked; `None`: no guest was called.
@@ -66,7 +66,7 @@ impl Trace {
     /// What the next call meets.
     pub(super) fn circumstances(&self) -> Circumstances {
         match std::mem::take(&mut *self.kept.lock()) {
-            Kept::Stage(stage) => Circumstances::Staged(Box::new(stage)),
+            Kept::Stage(stage) => Circumstances::Staged(stage),
             _ if self.rehearsal => Circumstances::Staged(Box::new(Stage::new(&Recorded::default(), None))), // never the world
             Kept::Nothing | Kept::Recorded(_) => Circumstances::Traced(Box::default()),
         }

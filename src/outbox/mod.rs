@@ -261,7 +261,8 @@ impl Outbox {
         let mut draining = tokio::task::JoinSet::new();
         let leaving = std::mem::take(&mut *self.leaving.lock());
         let present = self.clusters.load_full();
-        for cluster in present.values().chain(&leaving).cloned() {
+        for cluster in present.values().chain(&leaving) {
+            let cluster = cluster.clone();
             draining.spawn(async move { cluster.drain(patience).await });
         }
         draining.join_all().await.into_iter().sum()

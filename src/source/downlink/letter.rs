@@ -53,6 +53,5 @@ pub(super) fn letter(topic: &Text, downlink: &str, fetched: &Fetched, cause: &Ca
         id: None, // the record's own headers are kept, its event-id among them
         headers,
         timestamp_ms: fetched.timestamp_ms.unwrap_or_else(now_ms),
-        ..Record::default()
     }
 }

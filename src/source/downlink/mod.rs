@@ -116,7 +116,7 @@ impl Downlinks {
 impl Running {
     /// Whether a configuration has it just so.
     fn is_in(&self, config: &Config) -> bool {
-        let same = config.downlinks.iter().any(|downlink| *downlink == self.settings);
+        let same = config.downlinks.contains(&self.settings);
         same && cluster(config, &self.settings) == Some(&self.cluster)
     }
 }

@@ -421,7 +421,7 @@ async fn what_is_outstanding_is_bounded_by_time() {
     let kafka = Kafka::start(&["t"]);
     kafka.0.broker_round_trip_time(-1, Duration::from_millis(50)).unwrap();
     // A hundred records in 50 ms: 2 000 a second, so that 300 ms are 600 records.
-    let lines = "max_outstanding_records = 3000\nmax_outstanding_ms = 300\n[kafka.properties]\n\"batch.num.messages\" = \"100\"\n\"max.in.flight\" = \"1\"";
+    let lines = "max_outstanding_records = 3000\nmax_outstanding_ms = 300\nbatch_records = 100\nmax_in_flight_requests = 1";
     let gate = Gate::start(&kafka, lines, &route("a", "t", ""));
     let mut wire = gate.enter(Connect::v5("device")).await;
     let burst = burst(&wire, 0..COUNT);

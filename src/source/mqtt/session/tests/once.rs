@@ -113,6 +113,9 @@ struct Kafka {
     marker: u64,
 }
 
+/// Publishes of an open transaction, its last intent, and what must be committed in the store before it.
+type Transaction = (Vec<(u64, Receipt)>, u64, Ticket);
+
 struct World {
     image: Image,
     kafka: Kafka,
@@ -122,7 +125,7 @@ struct World {
     found: u64,
     next_number: u64,
     queue: VecDeque<(u64, Receipt)>,
-    open: Option<(Vec<(u64, Receipt)>, u64, Ticket)>,
+    open: Option<Transaction>,
     last: Ticket,
     gate: Ticket,
     to_client: VecDeque<(Ticket, Outgoing)>,
