@@ -117,7 +117,7 @@ fn numbers(numbers: impl IntoIterator<Item = u16>) -> Vec<String> {
 
 /// Publishes with QoS 1 and 2 in turn, in one write.
 async fn publish_all(wire: &mut Wire, dup: bool, ids: impl Iterator<Item = u16>) {
-    let flags = |id: u16| if id % 2 == 0 { 4 } else { 2 } | if dup { 8 } else { 0 };
+    let flags = |id: u16| if id.is_multiple_of(2) { 4 } else { 2 } | if dup { 8 } else { 0 };
     let bytes: Vec<u8> = ids.flat_map(|id| wire.publish_bytes(flags(id), id, "a", &[], id.to_string())).collect();
     wire.send(&bytes).await;
 }
@@ -128,7 +128,7 @@ fn burst(wire: &Wire, range: std::ops::Range<u16>) -> Vec<u8> {
 }
 
 async fn expect_answer(wire: &mut Wire, id: u16, code: u8) {
-    wire.expect_ack(if id % 2 == 0 { 5 } else { 4 }, id, code).await;
+    wire.expect_ack(if id.is_multiple_of(2) { 5 } else { 4 }, id, code).await;
 }
 
 #[test]
@@ -285,7 +285,7 @@ async fn a_real_kafka_refuses_what_is_too_large_and_nothing_overtakes() {
     let delivery = "max_in_flight = 1\non_refusal = \"dead-letter\"";
     let gate = Gate::start_on(&address, "dead_letter_topic = \"large\"", &route("a", "small", delivery));
     let mut wire = gate.enter(Connect::v5("device")).await;
-    let filling = |number: u16| if number % 5 == 0 { "x".repeat(50_000) } else { "x".repeat(1_000) };
+    let filling = |number: u16| if number.is_multiple_of(5) { "x".repeat(50_000) } else { "x".repeat(1_000) };
     let publish = |number: u16| wire.publish_bytes(2, number, "a", &[], format!("{number} {}", filling(number)));
     let bytes: Vec<u8> = (1..=60).flat_map(publish).collect();
     wire.send(&bytes).await;
