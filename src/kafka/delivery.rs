@@ -81,6 +81,15 @@ impl End {
             End::Call(call) => call(outcome),
         }
     }
+
+    /// Whether the record would come before another of its publisher's that is going to be sent again; see [`Receipt::overtakes`]. Who is
+    /// called asks for himself.
+    fn overtakes(&self) -> bool {
+        match self {
+            End::Receipt(receipt) => receipt.overtakes(),
+            End::Call(_) => false,
+        }
+    }
 }
 
 impl From<Receipt> for End {
@@ -117,6 +126,16 @@ impl Pending {
     /// Those of its topic.
     pub(super) fn partitions(&self) -> &Partitions {
         &self.counters.partitions
+    }
+
+    /// Whether it must not be sent, because another comes first and comes again.
+    pub(super) fn overtakes(&self) -> bool {
+        self.end.as_ref().is_some_and(End::overtakes)
+    }
+
+    /// Ends it unsent: its publisher is going to send it again.
+    pub(super) fn hold_back(self) {
+        self.settle(Outcome::Unknown(Text::from_static("a message before it is not stored, and comes again first")));
     }
 
     fn store(self) {

@@ -158,6 +158,10 @@ impl Producer {
             let generation = {
                 let native = self.inner.native.load();
                 if native.is_open() {
+                    // It may have waited for room, or for the successor of a producer that left others of its publisher unknown.
+                    if pending.overtakes() {
+                        return pending.hold_back();
+                    }
                     // After it is known which producer takes it: another cluster may have fewer partitions.
                     let partition = pending.partitions().choose(record.partition, Chance::now);
                     match native.enqueue(&record, partition, pending) {

@@ -102,6 +102,21 @@ fn refused(outcome: Option<&Outcome>) -> Option<&Refusal> {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_before_what_comes_again() {
+    let mut bench = Bench::new(|_| {});
+    let (lost, later) = (Receipt::open(1, &bench.settlements), Receipt::open(2, &bench.settlements));
+    lost.settle(Outcome::Unknown("given up".into()));
+    timeout(SAFETY, bench.producer.send(record("2"), later)).await.unwrap();
+    let outcomes = bench.settled(2).await;
+    assert!(outcomes.values().all(|outcome| matches!(outcome, Outcome::Unknown(_))), "{outcomes:?}");
+    bench.settlements.begin(3, false); // the client is back, and sends both again
+    bench.send(3, record("1 again")).await;
+    bench.send(4, record("2 again")).await;
+    bench.settled(4).await;
+    assert_eq!(bench.read(2, |message| message.payload().map(<[u8]>::to_vec)), [Some(b"1 again".to_vec()), Some(b"2 again".to_vec())]);
+}
+
+#[tokio::test]
 async fn a_record_arrives_whole() {
     let mut bench = Bench::new(|_| {});
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
@@ -233,6 +248,7 @@ async fn bytes_are_bounded_and_one_record_may_fill_them_all() {
     assert!(matches!(bench.settled(4).await.get(&4), Some(Outcome::Unknown(_))), "cancelled while it waited");
     bench.kafka_is_down(false);
     assert_eq!(bench.settled(5).await.get(&3), Some(&Outcome::Stored));
+    bench.settlements.begin(5, false);
     bench.send(5, record("x".repeat(1_000))).await;
     assert_eq!(bench.settled(6).await.get(&5), Some(&Outcome::Stored), "the cancelled one gave its room back");
 }
@@ -295,6 +311,7 @@ async fn a_producer_that_failed_for_good_is_replaced() {
     bench.send(1, record("1")).await;
     let lost = bench.settled(2).await;
     assert!(matches!(lost.get(&1), Some(Outcome::Unknown(_))), "{lost:?}");
+    bench.settlements.begin(2, false);
     bench.send(2, record("2")).await;
     assert_eq!(bench.settled(3).await.get(&2), Some(&Outcome::Stored));
     assert!(bench.metric("hookgate_kafka_producer_restarts_total 1"));

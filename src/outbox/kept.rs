@@ -68,7 +68,7 @@ impl Kept {
             None => None,
         };
         let stay = Stay { receipt, pass };
-        if stay.pass.is_some() && stay.receipt.overtakes() {
+        if stay.receipt.overtakes() {
             return stay.settle(Outcome::Unknown(Text::from_static("a message before it is not stored, and comes again first")));
         }
         let end: End = match &self.letters {
