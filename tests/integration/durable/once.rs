@@ -107,6 +107,7 @@ fn faults(found: &[usize], count: usize) -> String {
 fn a_message_that_kafka_refuses_fails_alone() {
     let Some((_folder, kafka, node)) = start("refusal", &[("max.message.bytes", "2000")]) else { return };
     let mut wire = node.wire(&Hello::five("device"));
+    wire.patience(2 * PATIENCE).unwrap(); // two transactions are given up, which a busy Kafka takes its time for
     let large = "x".repeat(5000);
     for (id, payload) in [(1, "1"), (2, large.as_str()), (3, "3"), (4, "4"), (5, large.as_str()), (6, "6")] {
         let bytes = wire.publish_bytes(4, id, "load/device", payload);

@@ -11,7 +11,7 @@ use super::broker::Running;
 use crate::support::Gate;
 
 /// How long anything may take before a test fails.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something that listens for MQTT clients.
 pub(super) trait Listening {
